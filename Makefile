@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# tdx-drcache; `make help' says what there is.
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+DRCACHE_BUILD ?= $(CURDIR)/build
+PREFIX ?= /usr/local
+DESTDIR ?=
+export DRCACHE_BUILD
+
+kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR)
+
+all: modules tools
+
+modules:
+	@test -e $(KDIR)/Makefile || { \
+		echo "No kernel headers at $(KDIR); install them or set KDIR=" >&2; exit 1; }
+	$(kbuild) modules
+
+tools:
+	$(MAKE) -C tools O=$(DRCACHE_BUILD)/tools
+
+install: all
+	$(kbuild) modules_install $(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR))
+	install -D -m 755 $(DRCACHE_BUILD)/tools/drcvmm $(DESTDIR)$(PREFIX)/bin/drcvmm
+	install -D -m 644 include/uapi/linux/tdx_drcache.h \
+		$(DESTDIR)$(PREFIX)/include/linux/tdx_drcache.h
+	install -D -m 644 tools/lib/tdx_drcache_read.h \
+		$(DESTDIR)$(PREFIX)/include/tdx_drcache_read.h
+
+uninstall:
+	find $(DESTDIR)/lib/modules -name 'tdx_drcache.ko*' -delete \
+		-o -name 'tdx_emul.ko*' -delete -o -name 'mshv_vtl_emul.ko*' -delete
+	rm -f $(DESTDIR)$(PREFIX)/bin/drcvmm \
+		$(DESTDIR)$(PREFIX)/include/linux/tdx_drcache.h \
+		$(DESTDIR)$(PREFIX)/include/tdx_drcache_read.h
+
+demo:
+	@scripts/demo
+
+check:
+	@scripts/check
+
+count:
+	@scripts/count
+
+clean:
+	-$(kbuild) clean
+	$(MAKE) -C tools O=$(DRCACHE_BUILD)/tools clean
+
+distclean: clean
+	rm -rf $(DRCACHE_BUILD)
+
+help:
+	@echo 'Building:'
+	@echo '  all        the modules and the tools (default)'
+	@echo '  modules    tdx_drcache.ko, tdx_emul.ko and mshv_vtl_emul.ko against KDIR'
+	@echo '  tools      drcvmm, static'
+	@echo '  install    modules, tools and headers; uninstall takes them away'
+	@echo '  clean      what was compiled here; distclean also what was downloaded'
+	@echo
+	@echo 'On a Debian 12 machine, as root (they install packages and use QEMU):'
+	@echo '  demo       boot a stock kernel, run an L2 and show its debug registers'
+	@echo '  check      every test'
+	@echo '  count      instructions that an exit costs, with and without the module'
+	@echo
+	@echo 'Variables:'
+	@echo '  KDIR=DIR           kernel headers (now: $(KDIR))'
+	@echo '  DRCACHE_BUILD=DIR  for whatever is downloaded or built (now: $(DRCACHE_BUILD))'
+	@echo '  DESTDIR=, PREFIX=  for install (PREFIX is $(PREFIX))'
+
+.PHONY: all modules tools install uninstall demo check count clean distclean help

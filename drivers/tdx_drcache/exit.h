@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What an exit was, from what TDG.VP.ENTER left in RAX. Pure: no hardware, no
+ * state.
+ */
+#ifndef _DRCACHE_EXIT_H
+#define _DRCACHE_EXIT_H
+
+#include <linux/bits.h>
+#include <linux/types.h>
+#include <tdx/tdg_vp.h>
+
+/* Basic reasons of a failed VM entry: no L2 ran. BIND does not take them. */
+#define DRCACHE_REASONS_NO_L2	(BIT_ULL(33) | BIT_ULL(34) | BIT_ULL(41))
+
+enum drcache_exit {
+	DRCACHE_EXIT_CAPTURE,	/* the L2's registers are in the CPU and wanted */
+	DRCACHE_EXIT_FILTERED,	/* an L2 ran, the exit is not one to capture */
+	DRCACHE_EXIT_REFUSED,	/* no L2 ran */
+};
+
+static __always_inline unsigned int drcache_exit_vm(u64 entry_rcx)
+{
+	return (entry_rcx & TDX_ENTRY_VM_MASK) >> TDX_ENTRY_VM_SHIFT;
+}
+
+/**
+ * drcache_exit_decode() - what to do at an exit
+ * @rax: RAX as TDG.VP.ENTER left it
+ * @entry_rcx: the RCX that it was given
+ * @reasons: a bit for each basic reason to capture at, at most 63
+ *
+ * Which registers the CPU holds is a matter of whether an L2 ran since L1 last
+ * did, so whatever is not known to be an L2's exit is refused.
+ */
+static __always_inline enum drcache_exit
+drcache_exit_decode(u64 rax, u64 entry_rcx, u64 reasons)
+{
+	unsigned int reason = rax & TDX_BASIC_REASON_MASK;
+
+	switch (rax >> TDX_CLASS_SHIFT) {
+	case TDX_CLASS_SUCCESS:
+	case TDX_CLASS_L2_EXIT_HOST_ROUTED_ASYNC:
+	case TDX_CLASS_L2_EXIT_PENDING_INTERRUPT:
+		break;
+	case TDX_CLASS_L2_EXIT_HOST_ROUTED_TDVMCALL:
+		return DRCACHE_EXIT_FILTERED;
+	default:
+		/* TDX_CLASS_PENDING_INTERRUPT, whose low half looks like reason 0. */
+		return DRCACHE_EXIT_REFUSED;
+	}
+	if (rax & TDX_ENTRY_FAILURE)
+		return DRCACHE_EXIT_REFUSED;
+	/* VM 0 is L1 itself. */
+	if (!(entry_rcx & TDX_ENTRY_VM_MASK))
+		return DRCACHE_EXIT_REFUSED;
+	if (reason > 63 || !(reasons & BIT_ULL(reason)))
+		return DRCACHE_EXIT_FILTERED;
+	return DRCACHE_EXIT_CAPTURE;
+}
+
+#endif /* _DRCACHE_EXIT_H */

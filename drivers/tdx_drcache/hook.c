@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Which hook, and that it is in place while anybody owns a vCPU.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/module.h>
+#include <linux/string.h>
+#include <uapi/linux/tdx_drcache.h>
+
+#include "hook.h"
+
+/* In the order of preference. */
+static const struct drcache_hook *const hooks[] = {
+	&drcache_hook_callout,
+};
+
+static char *hook = "auto";
+module_param(hook, charp, 0444);
+MODULE_PARM_DESC(hook, "how to learn of exits: auto (default) or callout");
+
+/* The one that hook= names; NULL for auto. Set at load. */
+static const struct drcache_hook *forced;
+
+/* The one in place, and how many owners need it. Under drcache_bind_lock. */
+static const struct drcache_hook *placed;
+static unsigned int users;
+
+int __init drcache_hook_init(void)
+{
+	unsigned int i;
+
+	if (!strcmp(hook, "auto"))
+		return 0;
+	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
+		if (!strcmp(hook, hooks[i]->name)) {
+			forced = hooks[i];
+			return 0;
+		}
+	}
+	pr_err("hook=%s is not known\n", hook);
+	return -EINVAL;
+}
+
+static const struct drcache_hook *choose(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
+		if (forced && hooks[i] != forced)
+			continue;
+		if (hooks[i]->available())
+			return hooks[i];
+	}
+	return NULL;
+}
+
+/* TDX_DRCACHE_HOOK_*: the hook in place, or the one that would be. */
+u32 drcache_hook_which(void)
+{
+	const struct drcache_hook *h = READ_ONCE(placed) ?: choose();
+
+	return h ? h->id : TDX_DRCACHE_HOOK_NONE;
+}
+
+/* Another owner needs the hook. -ENODEV if there is nothing to hook. */
+int drcache_hook_get(void)
+{
+	const struct drcache_hook *h;
+	int ret;
+
+	if (users) {
+		users++;
+		return 0;
+	}
+	h = choose();
+	if (!h) {
+		pr_notice_ratelimited("no host driver to hook: found no %s\n",
+				      (forced ?: hooks[0])->wants);
+		return -ENODEV;
+	}
+	ret = h->place();
+	if (ret) {
+		pr_notice_ratelimited("the %s hook could not be placed: %d\n",
+				      h->name, ret);
+		return ret;
+	}
+	WRITE_ONCE(placed, h);
+	users = 1;
+	return 0;
+}
+
+/* An owner less needs it. */
+void drcache_hook_put(void)
+{
+	if (--users)
+		return;
+	placed->remove();
+	WRITE_ONCE(placed, NULL);
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Which hosts there are. Pure: what was found goes in, what it means comes out.
+ */
+#include <linux/stddef.h>
+#include <uapi/linux/tdx_drcache.h>
+
+#include "host.h"
+
+/**
+ * drcache_host_refusal() - why the module must not load here
+ * @facts: what this kernel is
+ *
+ * Return: the reason, for the log; NULL if there is none.
+ */
+const char *drcache_host_refusal(const struct drcache_host_facts *facts)
+{
+	if (facts->snp_guest)
+		return "in an SEV-SNP guest the L2's debug registers are in its VMSA, not in the CPU";
+	if (facts->tdx_host && !facts->tdx_guest)
+		return "this kernel is the TDX host (L0), whose debug registers are never a TD's; load it in the L1";
+	return NULL;
+}
+
+/**
+ * drcache_host_kind() - TDX_DRCACHE_HOST_*
+ * @emulated: there is a host driver whose L2s are emulated
+ * @tdx_guest: this kernel runs in a TDX trust domain
+ * @host_driver: there is a host driver that can be hooked
+ */
+u32 drcache_host_kind(bool emulated, bool tdx_guest, bool host_driver)
+{
+	if (!host_driver)
+		return TDX_DRCACHE_HOST_NONE;
+	if (emulated)
+		return TDX_DRCACHE_HOST_EMULATED;
+	return tdx_guest ? TDX_DRCACHE_HOST_MSHV_VTL : TDX_DRCACHE_HOST_NONE;
+}

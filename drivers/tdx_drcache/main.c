@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * tdx_drcache: when an L2 VM leaves to this L1 kernel, keep its debug registers
+ * for the user-space VMM. The way of the data:
+ *
+ *   host driver -> hook    when: at which instruction L2 has left
+ *               -> exit    whether: was it an exit to capture at
+ *               -> regs    what the CPU holds
+ *               -> slot    published under a sequence count
+ *               -> dev     read by mmap or ioctl
+ *
+ * vcpu.c joins them. Nothing here asks the hypervisor for anything, and nothing
+ * writes a debug register.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/cc_platform.h>
+#include <linux/module.h>
+#include <asm/cpufeature.h>
+
+#include "compat.h"
+#include "dev.h"
+#include "hook.h"
+#include "host.h"
+#include "vcpu.h"
+
+static int __init drcache_init(void)
+{
+	const struct drcache_host_facts facts = {
+		.tdx_guest = boot_cpu_has(X86_FEATURE_TDX_GUEST),
+		.tdx_host = drcache_is_tdx_host(),
+		.snp_guest = cc_platform_has(CC_ATTR_GUEST_SEV_SNP),
+	};
+	const char *refusal = drcache_host_refusal(&facts);
+	int ret;
+
+	if (refusal) {
+		pr_err("not loaded: %s\n", refusal);
+		return -EPERM;
+	}
+	ret = drcache_hook_init();
+	if (ret)
+		return ret;
+	ret = drcache_vcpu_init();
+	if (ret)
+		return ret;
+	ret = drcache_dev_register();
+	if (ret)
+		drcache_vcpu_fini();
+	return ret;
+}
+
+static void __exit drcache_exit(void)
+{
+	drcache_dev_unregister();
+	drcache_vcpu_fini();
+}
+
+module_init(drcache_init);
+module_exit(drcache_exit);
+
+MODULE_DESCRIPTION("The debug registers of an L2 VM in a TDX trust domain, kept at its exits");
+MODULE_AUTHOR("The tdx-drcache maintainers");
+MODULE_LICENSE("GPL");

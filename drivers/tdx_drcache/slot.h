@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Publish and read a slot. Pure: memory and barriers.
+ *
+ * One writer: the CPU that the slot is of, with interrupts off, or whoever has
+ * made sure that this CPU does not write. Any number of readers, in the kernel
+ * and in user space, which can only read.
+ *
+ *   writer                            reader
+ *   ------                            ------
+ *   A: seq = odd                      D: load seq, acquire
+ *      smp_wmb()                         load members
+ *   B: store members                     smp_rmb()
+ *      smp_store_release()            E: load seq
+ *   C: seq = even
+ *
+ * The release at C pairs with the acquire at D: a reader that sees C's even seq
+ * sees all of B. The smp_wmb() pairs with the smp_rmb(): a reader that saw
+ * anything of B sees A's odd seq, or a later one, at E, and retries.
+ *
+ * A seqcount_t is not used because the layout is ABI and the reader is not the
+ * kernel's.
+ */
+#ifndef _DRCACHE_SLOT_H
+#define _DRCACHE_SLOT_H
+
+#include <linux/errno.h>
+#include <linux/types.h>
+#include <asm/barrier.h>
+#include <asm/processor.h>
+#include <uapi/linux/tdx_drcache.h>
+
+/* Of @new, everything but seq counts. */
+static __always_inline void
+drcache_slot_publish(struct tdx_drcache_slot *slot,
+		     const struct tdx_drcache_slot *new)
+{
+	u32 seq = slot->seq;	/* nobody else writes it */
+
+	WRITE_ONCE(slot->seq, seq + 1);
+	smp_wmb();	/* pairs with smp_rmb() in drcache_slot_read() */
+	WRITE_ONCE(slot->flags, new->flags);
+	WRITE_ONCE(slot->exit_rax, new->exit_rax);
+	WRITE_ONCE(slot->db[0], new->db[0]);
+	WRITE_ONCE(slot->db[1], new->db[1]);
+	WRITE_ONCE(slot->db[2], new->db[2]);
+	WRITE_ONCE(slot->db[3], new->db[3]);
+	WRITE_ONCE(slot->dr6, new->dr6);
+	WRITE_ONCE(slot->tsc, new->tsc);
+	/* pairs with smp_load_acquire() in drcache_slot_read() */
+	smp_store_release(&slot->seq, seq + 2);
+}
+
+/*
+ * Take the snapshot's VALID. No other member changes, so a reader gets the
+ * snapshot of before or none, and seq need not count it.
+ */
+static __always_inline void drcache_slot_invalidate(struct tdx_drcache_slot *slot)
+{
+	if (slot->flags)
+		WRITE_ONCE(slot->flags, 0);
+}
+
+/**
+ * drcache_slot_read() - the reader's contract, but for freshness
+ * @slot: what to read
+ * @snap: where to
+ *
+ * Return: 0; -ENODATA if there is no valid snapshot; -EAGAIN if the slot was
+ * being written at each of TDX_DRCACHE_READ_RETRIES tries. @snap means
+ * something only with 0.
+ */
+static inline int drcache_slot_read(const struct tdx_drcache_slot *slot,
+				    struct tdx_drcache_slot *snap)
+{
+	unsigned int i;
+
+	for (i = 0; i < TDX_DRCACHE_READ_RETRIES; i++) {
+		/* pairs with smp_store_release() in drcache_slot_publish() */
+		snap->seq = smp_load_acquire(&slot->seq);
+		if (snap->seq & 1) {
+			cpu_relax();
+			continue;
+		}
+		snap->flags = READ_ONCE(slot->flags);
+		snap->exit_rax = READ_ONCE(slot->exit_rax);
+		snap->db[0] = READ_ONCE(slot->db[0]);
+		snap->db[1] = READ_ONCE(slot->db[1]);
+		snap->db[2] = READ_ONCE(slot->db[2]);
+		snap->db[3] = READ_ONCE(slot->db[3]);
+		snap->dr6 = READ_ONCE(slot->dr6);
+		snap->tsc = READ_ONCE(slot->tsc);
+		smp_rmb();	/* pairs with smp_wmb() in drcache_slot_publish() */
+		if (READ_ONCE(slot->seq) == snap->seq)
+			return snap->flags & TDX_DRCACHE_VALID ? 0 : -ENODATA;
+	}
+	return -EAGAIN;
+}
+
+#endif /* _DRCACHE_SLOT_H */

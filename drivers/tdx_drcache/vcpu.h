@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _DRCACHE_VCPU_H
+#define _DRCACHE_VCPU_H
+
+#include <linux/mm.h>
+#include <linux/types.h>
+#include <uapi/linux/tdx_drcache.h>
+
+#define DRCACHE_SLOT_OFFSET	64
+
+static inline struct tdx_drcache_slot *drcache_page_slot(struct page *page)
+{
+	return page_address(page) + DRCACHE_SLOT_OFFSET;
+}
+
+u32 drcache_vcpu_host(void);
+struct page *drcache_vcpu_bind(unsigned int cpu, u64 exit_reasons, bool owner);
+void drcache_vcpu_unbind(unsigned int cpu, bool owner);
+void drcache_vcpu_stats(unsigned int cpu, struct tdx_drcache_stats *stats);
+
+void drcache_vcpu_exit(u64 exit_rax, u64 entry_rcx);
+
+int drcache_vcpu_init(void);
+void drcache_vcpu_fini(void);
+
+#endif /* _DRCACHE_VCPU_H */

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * tdx_emul: TD partitioning in software, as test ground for tdx_drcache. An L1
+ * kernel executes TDCALL as it would in a TDX trust domain; on any other
+ * machine that is #UD, which is caught here and served, and TDG.VP.ENTER runs
+ * the L2 on AMD SVM. It protects nothing from anybody: never run an L2 in it
+ * that you do not trust.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/cpuhotplug.h>
+#include <linux/kdebug.h>
+#include <linux/module.h>
+#include <linux/ptrace.h>
+#include <linux/tdx_emul.h>
+#include <linux/uaccess.h>
+#include <asm/cpufeature.h>
+#include <asm/svm.h>
+#include <asm/trapnr.h>
+
+#include "vp.h"
+
+/* Of MSR_VM_CR: SVM cannot be enabled. Kernels differ in its name. */
+#define VM_CR_SVMDIS	BIT(4)
+
+static const u8 tdcall_insn[] = { 0x66, 0x0f, 0x01, 0xcc };
+
+/* What cpuhp_setup_state() gave. */
+static int cpuhp_state;
+
+/* A #UD in the kernel: if it was TDCALL, serve it. */
+static int on_die(struct notifier_block *nb, unsigned long why, void *data)
+{
+	const struct die_args *args = data;
+	struct pt_regs *pt = args->regs;
+	u8 insn[sizeof(tdcall_insn)];
+	struct tdx_vp_enter_regs regs;
+
+	if (why != DIE_TRAP || args->trapnr != X86_TRAP_UD || user_mode(pt))
+		return NOTIFY_DONE;
+	if (copy_from_kernel_nofault(insn, (void *)pt->ip, sizeof(insn)) ||
+	    memcmp(insn, tdcall_insn, sizeof(insn)))
+		return NOTIFY_DONE;
+
+	regs = (struct tdx_vp_enter_regs) {
+		.rax = pt->ax, .rcx = pt->cx, .rdx = pt->dx,
+		.rsi = pt->si, .rdi = pt->di,
+		.r8 = pt->r8, .r9 = pt->r9, .r10 = pt->r10, .r11 = pt->r11,
+		.r12 = pt->r12, .r13 = pt->r13,
+	};
+	tdx_emul_tdcall(&regs);
+	pt->ax = regs.rax;
+	pt->cx = regs.rcx;
+	pt->dx = regs.rdx;
+	pt->si = regs.rsi;
+	pt->di = regs.rdi;
+	pt->r8 = regs.r8;
+	pt->r9 = regs.r9;
+	pt->r10 = regs.r10;
+	pt->r11 = regs.r11;
+	pt->r12 = regs.r12;
+	pt->r13 = regs.r13;
+	pt->ip += sizeof(tdcall_insn);
+	return NOTIFY_STOP;
+}
+
+static struct notifier_block die_nb = {
+	.notifier_call = on_die,
+	.priority = INT_MAX,
+};
+
+static int __init check_machine(void)
+{
+	u64 val;
+
+	if (boot_cpu_has(X86_FEATURE_TDX_GUEST)) {
+		pr_err("this is a TDX trust domain: it has the real thing\n");
+		return -EPERM;
+	}
+	if (!boot_cpu_has(X86_FEATURE_SVM) || !boot_cpu_has(X86_FEATURE_NPT)) {
+		pr_err("the CPU has no AMD SVM with nested paging (in QEMU: -accel tcg -cpu max)\n");
+		return -ENODEV;
+	}
+	rdmsrl(MSR_VM_CR, val);
+	if (val & VM_CR_SVMDIS) {
+		pr_err("AMD SVM is disabled by the firmware\n");
+		return -ENODEV;
+	}
+	rdmsrl(MSR_EFER, val);
+	if (val & EFER_SVME) {
+		pr_err("AMD SVM is in use (by kvm_amd?)\n");
+		return -EBUSY;
+	}
+	return 0;
+}
+
+static int __init tdx_emul_init(void)
+{
+	int ret = check_machine();
+
+	if (ret)
+		return ret;
+	ret = tdx_emul_vp_init();
+	if (ret)
+		return ret;
+	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "tdx_emul:online",
+				tdx_emul_vp_online, tdx_emul_vp_offline);
+	if (ret < 0)
+		goto err_fini;
+	cpuhp_state = ret;
+	ret = register_die_notifier(&die_nb);
+	if (ret)
+		goto err_cpuhp;
+	pr_info("emulates TD partitioning on AMD SVM; nothing here is TDX\n");
+	return 0;
+
+err_cpuhp:
+	cpuhp_remove_state(cpuhp_state);
+err_fini:
+	tdx_emul_vp_fini();
+	return ret;
+}
+
+static void __exit tdx_emul_exit(void)
+{
+	unregister_die_notifier(&die_nb);
+	cpuhp_remove_state(cpuhp_state);
+	tdx_emul_vp_fini();
+}
+
+module_init(tdx_emul_init);
+module_exit(tdx_emul_exit);
+
+MODULE_DESCRIPTION("TD partitioning in software (TDCALL on AMD SVM), a test ground for tdx_drcache");
+MODULE_AUTHOR("The tdx-drcache maintainers");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the L2 image and the VMM agree on. Addresses are guest physical, and
+ * linear: the L2 maps its memory at the same addresses.
+ */
+#ifndef GUEST_H
+#define GUEST_H
+
+#define GUEST_IMAGE		0x1000
+#define GUEST_TABLE		0x1008
+#define GUEST_MAGIC		0x3257454956524554
+/* The data areas, of GUEST_DATA_SIZE bytes, one a vCPU. */
+#define GUEST_DATA		0x4000
+#define GUEST_DATA_SIZE		0x100
+#define GUEST_VCPUS_MAX		32
+#define GUEST_PML4		0x8000
+#define GUEST_PDPT		0x9000
+#define GUEST_PD		0xa000
+/* The stacks, of a page, one a vCPU. */
+#define GUEST_STACKS		0x10000
+#define GUEST_MEMORY		0x200000
+/* Mapped by the L2, and not there. */
+#define GUEST_BEYOND		0x400000
+
+/* Programs. */
+#define GUEST_COUNTER		0
+#define GUEST_BREAKPOINT	1
+#define GUEST_EXITS		2
+
+/* Offsets in a data area. */
+#define GUEST_BASE0		0x00
+#define GUEST_BASE1		0x08
+#define GUEST_BASE2		0x10
+#define GUEST_BASE3		0x18
+#define GUEST_HITS		0x20
+#define GUEST_STOP		0x28
+#define GUEST_VARIABLE		0x40
+
+/* DR6's bits that read as one. */
+#define GUEST_DR6_ONES		0xffff0ff0
+/* DR0 on, 8 bytes, writes. */
+#define GUEST_DR7		0x00090703
+#define GUEST_SPIN		30000
+
+#define GUEST_PORT_OUT		0x80
+#define GUEST_PORT_IN		0x3f8
+
+#define GUEST_STEP_CPUID	1
+#define GUEST_STEP_HLT		2
+#define GUEST_STEP_OUT		3
+#define GUEST_STEP_IN		4
+#define GUEST_STEP_VMCALL	5
+#define GUEST_STEP_RDMSR	6
+#define GUEST_STEP_WRMSR	7
+#define GUEST_STEP_READ		8
+#define GUEST_STEP_WRITE	9
+#define GUEST_STEP_DB		10
+#define GUEST_STEP_SPIN		11
+#define GUEST_STEP_TRIPLE_FAULT	12
+#define GUEST_STEPS		13
+
+#ifndef __ASSEMBLER__
+#include <stdint.h>
+
+/* At GUEST_TABLE: addresses of instructions. */
+struct guest_table {
+	uint64_t magic;
+	uint64_t counter_inc, counter_mov[4], counter_mov6, counter_end;
+	uint64_t bp_clear, bp_write, bp_end;
+};
+#endif
+
+#endif /* GUEST_H */

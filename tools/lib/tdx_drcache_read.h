@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Read an L2's debug registers from tdx_drcache: the reader's contract of
+ * <linux/tdx_drcache.h> in C11 (GCC or Clang), header-only.
+ *
+ *	struct tdx_drcache_reader r;
+ *	struct tdx_drcache_slot s;
+ *
+ *	err = tdx_drcache_open(&r, cpu, 0, run_page, 0);
+ *	for (;;) {
+ *		t = tdx_drcache_tsc();
+ *		ioctl(vtl_fd, MSHV_VTL_RETURN_TO_LOWER_VTL);
+ *		if (the exit is HW_INTERRUPT) {
+ *			if (tdx_drcache_read(&r, t, exit_rax, &s) != TDX_DRCACHE_HIT)
+ *				read the registers by the host driver's ioctls;
+ *		}
+ *	}
+ *	tdx_drcache_close(&r);
+ *
+ * Stay on the CPU that you are bound to, as for the host driver's run page.
+ */
+#ifndef TDX_DRCACHE_READ_H
+#define TDX_DRCACHE_READ_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <linux/tdx_drcache.h>
+
+#define TDX_DRCACHE_DEV "/dev/tdx_drcache"
+
+/**
+ * struct tdx_drcache_reader - a vCPU that is bound
+ * @fd: of the device; -1 when closed
+ * @page: the mapped page
+ * @map_size: how long it is, in bytes
+ * @slot: the slot in it
+ */
+struct tdx_drcache_reader {
+	int fd;
+	void *page;
+	size_t map_size;
+	const volatile struct tdx_drcache_slot *slot;
+};
+
+/**
+ * enum tdx_drcache_result - a snapshot, or why there is none
+ * @TDX_DRCACHE_HIT: the registers are those of this exit
+ * @TDX_DRCACHE_MISS_INVALID: the last exit that the kernel saw was not captured
+ * @TDX_DRCACHE_MISS_STALE: the snapshot is of before the entry
+ * @TDX_DRCACHE_MISS_OTHER_EXIT: it is of another exit than the run page's
+ * @TDX_DRCACHE_MISS_BUSY: the slot was being written at each try
+ */
+enum tdx_drcache_result {
+	TDX_DRCACHE_HIT,
+	TDX_DRCACHE_MISS_INVALID,
+	TDX_DRCACHE_MISS_STALE,
+	TDX_DRCACHE_MISS_OTHER_EXIT,
+	TDX_DRCACHE_MISS_BUSY,
+};
+
+/* The time stamp counter, for @min_tsc of tdx_drcache_read(). */
+static inline uint64_t tdx_drcache_tsc(void)
+{
+	return __builtin_ia32_rdtsc();
+}
+
+/* Unmap and close. The vCPU is free for another owner. */
+static inline void tdx_drcache_close(struct tdx_drcache_reader *r)
+{
+	if (r->page)
+		munmap(r->page, r->map_size);
+	if (r->fd >= 0)
+		close(r->fd);
+	r->page = NULL;
+	r->slot = NULL;
+	r->fd = -1;
+}
+
+/**
+ * tdx_drcache_open() - open the device, bind to a vCPU and map its slot
+ * @r: what to fill in
+ * @cpu: the CPU
+ * @exit_reasons: as in struct tdx_drcache_bind; 0 for HW_INTERRUPT alone
+ * @run_page: the run page of that CPU, as mapped here; NULL for an observer
+ * @flags: 0, or TDX_DRCACHE_BIND_OBSERVE
+ *
+ * Return: 0, or a negative errno of open(), of the ioctls or of mmap().
+ */
+static inline int tdx_drcache_open(struct tdx_drcache_reader *r, uint32_t cpu,
+				   uint64_t exit_reasons, const void *run_page,
+				   uint32_t flags)
+{
+	struct tdx_drcache_info info;
+	struct tdx_drcache_bind bind;
+	const struct tdx_drcache_header *header;
+	int err;
+
+	memset(r, 0, sizeof(*r));
+	memset(&info, 0, sizeof(info));
+	memset(&bind, 0, sizeof(bind));
+	info.size = sizeof(info);
+	bind.size = sizeof(bind);
+	bind.cpu = cpu;
+	bind.exit_reasons = exit_reasons;
+	bind.run_page = (uint64_t)(uintptr_t)run_page;
+	bind.flags = flags;
+
+	r->fd = open(TDX_DRCACHE_DEV, O_RDONLY | O_CLOEXEC);
+	if (r->fd < 0)
+		return -errno;
+	if (ioctl(r->fd, TDX_DRCACHE_GET_INFO, &info) ||
+	    ioctl(r->fd, TDX_DRCACHE_BIND, &bind))
+		goto err;
+	r->map_size = info.map_size;
+	r->page = mmap(NULL, r->map_size, PROT_READ, MAP_SHARED, r->fd, 0);
+	if (r->page == MAP_FAILED) {
+		r->page = NULL;
+		goto err;
+	}
+	header = (const struct tdx_drcache_header *)r->page;
+	if (header->magic != TDX_DRCACHE_MAGIC ||
+	    header->slot_size < sizeof(struct tdx_drcache_slot) ||
+	    header->slot_offset > r->map_size - sizeof(struct tdx_drcache_slot)) {
+		errno = EPROTO;
+		goto err;
+	}
+	r->slot = (const volatile struct tdx_drcache_slot *)
+		  ((const char *)r->page + header->slot_offset);
+	return 0;
+err:
+	err = -errno;
+	tdx_drcache_close(r);
+	return err;
+}
+
+/**
+ * tdx_drcache_read() - the L2's registers at the exit that just ended
+ * @r: a vCPU, bound as its owner
+ * @min_tsc: tdx_drcache_tsc() of before the entry
+ * @exit_rax: RAX of the exit, from the run page
+ * @s: where to; means something only with TDX_DRCACHE_HIT
+ *
+ * No syscall. Every result but TDX_DRCACHE_HIT is a miss: use the host driver's
+ * ioctls then. Never a hypercall.
+ */
+static inline enum tdx_drcache_result
+tdx_drcache_read(const struct tdx_drcache_reader *r, uint64_t min_tsc,
+		 uint64_t exit_rax, struct tdx_drcache_slot *s)
+{
+	const volatile struct tdx_drcache_slot *slot = r->slot;
+	unsigned int i;
+
+	for (i = 0; i < TDX_DRCACHE_READ_RETRIES; i++) {
+		s->seq = __atomic_load_n(&slot->seq, __ATOMIC_ACQUIRE);
+		if (s->seq & 1)
+			continue;
+		s->flags = slot->flags;
+		s->exit_rax = slot->exit_rax;
+		s->db[0] = slot->db[0];
+		s->db[1] = slot->db[1];
+		s->db[2] = slot->db[2];
+		s->db[3] = slot->db[3];
+		s->dr6 = slot->dr6;
+		s->tsc = slot->tsc;
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		if (slot->seq != s->seq)
+			continue;
+		if (!(s->flags & TDX_DRCACHE_VALID))
+			return TDX_DRCACHE_MISS_INVALID;
+		if (s->tsc < min_tsc)
+			return TDX_DRCACHE_MISS_STALE;
+		if (s->exit_rax != exit_rax)
+			return TDX_DRCACHE_MISS_OTHER_EXIT;
+		return TDX_DRCACHE_HIT;
+	}
+	return TDX_DRCACHE_MISS_BUSY;
+}
+
+#endif /* TDX_DRCACHE_READ_H */

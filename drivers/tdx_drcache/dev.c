@@ -111,11 +111,9 @@ static int ioctl_get_regs(struct drcache_file *f, union drcache_arg *arg)
 
 	if (!page)
 		return -ENOTCONN;
-	ret = drcache_slot_read(drcache_page_slot(page), &snap);
+	ret = drcache_slot_read(drcache_page_slot(page), regs->min_tsc, &snap);
 	if (ret)
 		return ret;
-	if (snap.tsc < regs->min_tsc)
-		return -ESTALE;
 	regs->flags = snap.flags;
 	regs->exit_rax = snap.exit_rax;
 	memcpy(regs->db, snap.db, sizeof(regs->db));

@@ -62,16 +62,17 @@ static __always_inline void drcache_slot_invalidate(struct tdx_drcache_slot *slo
 }
 
 /**
- * drcache_slot_read() - the reader's contract, but for freshness
+ * drcache_slot_read() - read a slot by the reader's contract
  * @slot: what to read
+ * @min_tsc: only a snapshot with at least this tsc will do; 0 for any
  * @snap: where to
  *
- * Return: 0; -ENODATA if there is no valid snapshot; -EAGAIN if the slot was
- * being written at each of TDX_DRCACHE_READ_RETRIES tries. @snap means
- * something only with 0.
+ * Return: 0; -ENODATA if there is no valid snapshot; -ESTALE if it is older than
+ * @min_tsc; -EAGAIN if the slot was being written at each of
+ * TDX_DRCACHE_READ_RETRIES tries. @snap means something only with 0.
  */
 static inline int drcache_slot_read(const struct tdx_drcache_slot *slot,
-				    struct tdx_drcache_slot *snap)
+				    u64 min_tsc, struct tdx_drcache_slot *snap)
 {
 	unsigned int i;
 
@@ -91,8 +92,11 @@ static inline int drcache_slot_read(const struct tdx_drcache_slot *slot,
 		snap->dr6 = READ_ONCE(slot->dr6);
 		snap->tsc = READ_ONCE(slot->tsc);
 		smp_rmb();	/* pairs with smp_wmb() in drcache_slot_publish() */
-		if (READ_ONCE(slot->seq) == snap->seq)
-			return snap->flags & TDX_DRCACHE_VALID ? 0 : -ENODATA;
+		if (READ_ONCE(slot->seq) != snap->seq)
+			continue;
+		if (!(snap->flags & TDX_DRCACHE_VALID))
+			return -ENODATA;
+		return snap->tsc < min_tsc ? -ESTALE : 0;
 	}
 	return -EAGAIN;
 }

@@ -113,11 +113,12 @@ static __always_inline void tdg_vp_enter(u64 entry_rcx, u64 state_pa,
 		       "+r" (r8), "+r" (r9), "+r" (r10), "+r" (r11), "+r" (r12),
 		       "+r" (r13)
 		     : : "rbx", "r14", "r15", "memory", "cc");
-	static_call_cond(mshv_vtl_exit_hook)(rax, entry_rcx);
+	/* Before the call, which does not keep these registers. */
 	*out = (struct tdx_vp_enter_regs) {
 		.rax = rax, .rcx = rcx, .rdx = rdx, .rsi = rsi, .rdi = rdi,
 		.r8 = r8, .r9 = r9, .r10 = r10, .r11 = r11, .r12 = r12, .r13 = r13,
 	};
+	static_call_cond(mshv_vtl_exit_hook)(rax, entry_rcx);
 }
 
 /* Enter the L2 of this CPU's run page. Interrupts and preemption are off. */

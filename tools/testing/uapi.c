@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /dev/tdx_drcache from user space: what the KUnit suites cannot see from inside
+ * the kernel. Wants tdx_drcache and a host driver loaded; makes no exits.
+ */
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <tdx_drcache_read.h>
+
+#include "kselftest_harness.h"
+
+#define PAGE	4096
+
+static int get_info(int fd, struct tdx_drcache_info *info)
+{
+	memset(info, 0, sizeof(*info));
+	info->size = sizeof(*info);
+	return ioctl(fd, TDX_DRCACHE_GET_INFO, info);
+}
+
+static int do_bind(int fd, uint32_t cpu, uint32_t flags)
+{
+	struct tdx_drcache_bind bind = { .size = sizeof(bind), .cpu = cpu, .flags = flags };
+
+	return ioctl(fd, TDX_DRCACHE_BIND, &bind);
+}
+
+/* Try to unload the module: 0, or the errno. */
+static int unload(void)
+{
+	return syscall(SYS_delete_module, "tdx_drcache", O_NONBLOCK) ? errno : 0;
+}
+
+FIXTURE(dev)
+{
+	int fd;
+};
+
+FIXTURE_SETUP(dev)
+{
+	self->fd = open(TDX_DRCACHE_DEV, O_RDONLY | O_CLOEXEC);
+	if (self->fd < 0)
+		SKIP(return, "no " TDX_DRCACHE_DEV);
+}
+
+FIXTURE_TEARDOWN(dev)
+{
+	close(self->fd);
+}
+
+TEST_F(dev, open_needs_cap_sys_admin)
+{
+	pid_t pid = fork();
+	int status;
+
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		/* Root's mode bits would do; root's capability is gone. */
+		if (setresuid(1, 1, 1))
+			_exit(1);
+		_exit(open(TDX_DRCACHE_DEV, O_RDONLY) < 0 && errno == EACCES ? 0 : 2);
+	}
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+
+	/* Mode bits that let anybody in do not. */
+	ASSERT_EQ(chmod(TDX_DRCACHE_DEV, 0666), 0);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		if (setresuid(1, 1, 1))
+			_exit(1);
+		_exit(open(TDX_DRCACHE_DEV, O_RDONLY) < 0 && errno == EPERM ? 0 : 2);
+	}
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+	chmod(TDX_DRCACHE_DEV, 0600);
+}
+
+TEST_F(dev, result_not_writable)
+{
+	struct tdx_drcache_info *info = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+					     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_NE(info, MAP_FAILED);
+	info->size = sizeof(*info);
+	ASSERT_EQ(mprotect(info, PAGE, PROT_READ), 0);
+	EXPECT_EQ(ioctl(self->fd, TDX_DRCACHE_GET_INFO, info), -1);
+	EXPECT_EQ(errno, EFAULT);
+}
+
+TEST_F(dev, mapping_stays_read_only)
+{
+	void *p, *q;
+
+	ASSERT_EQ(do_bind(self->fd, 0, 0), 0);
+	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->fd, 0);
+	ASSERT_NE(p, MAP_FAILED);
+	EXPECT_EQ(*(volatile uint32_t *)p, TDX_DRCACHE_MAGIC);
+	EXPECT_EQ(mprotect(p, PAGE, PROT_READ | PROT_WRITE), -1);
+	EXPECT_EQ(errno, EACCES);
+	EXPECT_EQ(mprotect(p, PAGE, PROT_READ | PROT_EXEC), -1);
+	EXPECT_EQ(errno, EACCES);
+	EXPECT_EQ(mprotect(p, PAGE, PROT_NONE), 0);
+	EXPECT_EQ(mprotect(p, PAGE, PROT_READ), 0);
+	q = mremap(p, PAGE, 2 * PAGE, MREMAP_MAYMOVE);
+	EXPECT_EQ(q, MAP_FAILED);
+	/* Dumpable again is refused; it would put registers into a core file. */
+	EXPECT_EQ(madvise(p, PAGE, MADV_DODUMP), -1);
+	EXPECT_EQ(errno, EINVAL);
+	munmap(p, PAGE);
+}
+
+TEST_F(dev, read_write_file_maps_no_wider)
+{
+	int fd = open(TDX_DRCACHE_DEV, O_RDWR | O_CLOEXEC);
+	void *p;
+
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(do_bind(fd, 0, 0), 0);
+	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	ASSERT_NE(p, MAP_FAILED);
+	EXPECT_EQ(mprotect(p, PAGE, PROT_READ | PROT_WRITE), -1);
+	EXPECT_EQ(errno, EACCES);
+	munmap(p, PAGE);
+	close(fd);
+}
+
+/* A child has the file, which is bound, and not the mapping. */
+TEST_F(dev, fork)
+{
+	void *p;
+	pid_t pid;
+	int status;
+
+	ASSERT_EQ(do_bind(self->fd, 0, 0), 0);
+	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->fd, 0);
+	ASSERT_NE(p, MAP_FAILED);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		unsigned char vec;
+
+		if (!mincore(p, PAGE, &vec) || errno != ENOMEM)
+			_exit(1);
+		if (!do_bind(self->fd, 0, 0) || errno != EBUSY)
+			_exit(2);
+		p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->fd, 0);
+		_exit(p == MAP_FAILED ? 3 : 0);
+	}
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+	munmap(p, PAGE);
+}
+
+TEST_F(dev, another_process_cannot_own)
+{
+	pid_t pid;
+	int status;
+
+	ASSERT_EQ(do_bind(self->fd, 0, 0), 0);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		int fd = open(TDX_DRCACHE_DEV, O_RDONLY);
+
+		if (!do_bind(fd, 0, 0) || errno != EBUSY)
+			_exit(1);
+		/* What failed to own may still observe. */
+		_exit(do_bind(fd, 0, TDX_DRCACHE_BIND_OBSERVE) ? 2 : 0);
+	}
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+}
+
+TEST_F(dev, module_is_busy_while_in_use)
+{
+	void *p;
+
+	/* Open, bound, and with no more than a mapping left. */
+	EXPECT_EQ(unload(), EWOULDBLOCK);
+	ASSERT_EQ(do_bind(self->fd, 0, 0), 0);
+	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->fd, 0);
+	ASSERT_NE(p, MAP_FAILED);
+	close(self->fd);
+	self->fd = -1;
+	EXPECT_EQ(unload(), EWOULDBLOCK);
+	EXPECT_EQ(*(volatile uint32_t *)p, TDX_DRCACHE_MAGIC);
+	munmap(p, PAGE);
+}
+
+/* An ioctl as a 32-bit process makes it. */
+static long ioctl32(int fd, unsigned int cmd, void *arg)
+{
+	long ret = 54;
+
+	asm volatile("int $0x80"
+		     : "+a" (ret)
+		     : "b" ((long)fd), "c" ((long)cmd), "d" (arg)
+		     : "memory", "cc", "r8", "r9", "r10", "r11");
+	return (int)ret;
+}
+
+TEST_F(dev, compat_caller)
+{
+	union {
+		struct tdx_drcache_info info;
+		struct tdx_drcache_bind bind;
+		struct tdx_drcache_regs regs;
+	} *arg = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	pid_t pid;
+	int status;
+
+	ASSERT_NE(arg, MAP_FAILED);
+	/* Where the kernel has no 32-bit entry that is a SIGSEGV. */
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		ioctl32(-1, 0, NULL);
+		_exit(0);
+	}
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	if (status)
+		SKIP(return, "this kernel serves no 32-bit callers");
+
+	arg->info = (struct tdx_drcache_info) { .size = sizeof(arg->info) };
+	EXPECT_EQ(ioctl32(self->fd, TDX_DRCACHE_GET_INFO, arg), 0);
+	EXPECT_EQ(arg->info.map_size, PAGE);
+	arg->bind = (struct tdx_drcache_bind) { .size = sizeof(arg->bind) };
+	EXPECT_EQ(ioctl32(self->fd, TDX_DRCACHE_BIND, arg), 0);
+	arg->regs = (struct tdx_drcache_regs) { .size = sizeof(arg->regs) };
+	EXPECT_EQ(ioctl32(self->fd, TDX_DRCACHE_GET_REGS, arg), -ENODATA);
+	EXPECT_EQ(ioctl32(self->fd, _IO(TDX_DRCACHE_IOC_MAGIC, 99), arg), -ENOTTY);
+}
+
+/* The reader library, as far as it goes without an exit. */
+TEST_F(dev, reader_library)
+{
+	struct tdx_drcache_reader r, other, observer;
+	struct tdx_drcache_slot s;
+
+	ASSERT_EQ(tdx_drcache_open(&r, 0, 0, NULL, 0), 0);
+	EXPECT_EQ(tdx_drcache_read(&r, 0, 1, &s), TDX_DRCACHE_MISS_INVALID);
+	EXPECT_EQ(tdx_drcache_open(&other, 0, 0, NULL, 0), -EBUSY);
+	EXPECT_EQ(other.fd, -1);
+	EXPECT_EQ(tdx_drcache_open(&other, 1 << 20, 0, NULL, 0), -ENXIO);
+	ASSERT_EQ(tdx_drcache_open(&observer, 0, 0, NULL, TDX_DRCACHE_BIND_OBSERVE), 0);
+	tdx_drcache_close(&r);
+	EXPECT_EQ(tdx_drcache_read(&observer, 0, 1, &s), TDX_DRCACHE_MISS_INVALID);
+	tdx_drcache_close(&observer);
+	ASSERT_EQ(tdx_drcache_open(&r, 0, 0, NULL, 0), 0);
+	tdx_drcache_close(&r);
+	tdx_drcache_close(&r);
+}
+
+/* What the library makes of a slot, whatever is in it. */
+TEST(reader_contract)
+{
+	struct tdx_drcache_slot slot = {
+		.seq = 4, .flags = TDX_DRCACHE_VALID, .exit_rax = 0x110000000001,
+		.db = { 1, 2, 3, 4 }, .dr6 = 5, .tsc = 1000,
+	};
+	struct tdx_drcache_reader r = { .fd = -1, .slot = &slot };
+	const uint64_t rax = slot.exit_rax;
+	struct tdx_drcache_slot s;
+
+	EXPECT_EQ(tdx_drcache_read(&r, 1000, rax, &s), TDX_DRCACHE_HIT);
+	EXPECT_EQ(memcmp(&s, &slot, sizeof(s)), 0);
+	EXPECT_EQ(tdx_drcache_read(&r, 1001, rax, &s), TDX_DRCACHE_MISS_STALE);
+	EXPECT_EQ(tdx_drcache_read(&r, 1000, rax + 1, &s), TDX_DRCACHE_MISS_OTHER_EXIT);
+	slot.seq = 5;
+	EXPECT_EQ(tdx_drcache_read(&r, 1000, rax, &s), TDX_DRCACHE_MISS_BUSY);
+	slot.seq = 6;
+	slot.flags = TDX_DRCACHE_LATE;
+	EXPECT_EQ(tdx_drcache_read(&r, 1000, rax, &s), TDX_DRCACHE_MISS_INVALID);
+}
+
+TEST_F(dev, info)
+{
+	struct tdx_drcache_info info;
+
+	ASSERT_EQ(get_info(self->fd, &info), 0);
+	EXPECT_EQ(info.host, TDX_DRCACHE_HOST_EMULATED);
+	EXPECT_NE(info.hook, TDX_DRCACHE_HOOK_NONE);
+	EXPECT_GE(info.max_vcpus, 1);
+}
+
+TEST_HARNESS_MAIN

@@ -22,6 +22,19 @@ static void fill(struct tdx_drcache_slot *snap, u64 n)
 	};
 }
 
+static void publish(struct tdx_drcache_slot *slot, u64 n)
+{
+	struct tdx_drcache_slot snap;
+	struct drcache_regs regs;
+
+	fill(&snap, n);
+	regs = (struct drcache_regs) {
+		.db0 = snap.db[0], .db1 = snap.db[1], .db2 = snap.db[2],
+		.db3 = snap.db[3], .dr6 = snap.dr6, .tsc = snap.tsc,
+	};
+	drcache_slot_publish(slot, snap.flags, snap.exit_rax, &regs);
+}
+
 static bool is_of(const struct tdx_drcache_slot *snap, u64 n)
 {
 	struct tdx_drcache_slot want;
@@ -35,14 +48,12 @@ static void publish_read_test(struct kunit *test)
 {
 	struct tdx_drcache_slot slot = {}, snap;
 
-	fill(&snap, 100);
-	drcache_slot_publish(&slot, &snap);
+	publish(&slot, 100);
 	KUNIT_EXPECT_EQ(test, slot.seq, 2);
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, 0, &snap), 0);
 	KUNIT_EXPECT_TRUE(test, is_of(&snap, 100));
 
-	fill(&snap, 201);
-	drcache_slot_publish(&slot, &snap);
+	publish(&slot, 201);
 	KUNIT_EXPECT_EQ(test, slot.seq, 4);
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, 0, &snap), 0);
 	KUNIT_EXPECT_TRUE(test, is_of(&snap, 201));
@@ -54,16 +65,14 @@ static void invalid_test(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, 0, &snap), -ENODATA);
 
-	fill(&snap, 100);
-	drcache_slot_publish(&slot, &snap);
+	publish(&slot, 100);
 	drcache_slot_invalidate(&slot);
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, 0, &snap), -ENODATA);
 	drcache_slot_invalidate(&slot);
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, 0, &snap), -ENODATA);
 
 	/* And it can be published into again. */
-	fill(&snap, 300);
-	drcache_slot_publish(&slot, &snap);
+	publish(&slot, 300);
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, 0, &snap), 0);
 	KUNIT_EXPECT_TRUE(test, is_of(&snap, 300));
 }
@@ -84,8 +93,7 @@ static void wraparound_test(struct kunit *test)
 {
 	struct tdx_drcache_slot slot = { .seq = U32_MAX - 1 }, snap;
 
-	fill(&snap, 100);
-	drcache_slot_publish(&slot, &snap);
+	publish(&slot, 100);
 	KUNIT_EXPECT_EQ(test, slot.seq, 0);
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, 0, &snap), 0);
 	KUNIT_EXPECT_TRUE(test, is_of(&snap, 100));
@@ -95,8 +103,7 @@ static void freshness_test(struct kunit *test)
 {
 	struct tdx_drcache_slot slot = {}, snap;
 
-	fill(&snap, 100);
-	drcache_slot_publish(&slot, &snap);
+	publish(&slot, 100);
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, 105, &snap), 0);
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, 106, &snap), 0);
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, 107, &snap), -ESTALE);
@@ -117,13 +124,11 @@ struct race {
 static int race_writer(void *arg)
 {
 	struct race *race = arg;
-	struct tdx_drcache_slot snap;
 	u64 n;
 
 	wait_for_completion(&race->go);
 	for (n = 1; n <= PUBLISHES; n++) {
-		fill(&snap, n * 16);
-		drcache_slot_publish(&race->slot, &snap);
+		publish(&race->slot, n * 16);
 		if (n % 1024 == 0)
 			cond_resched();
 	}

@@ -6,7 +6,8 @@
 #define _DRCACHE_REGS_H
 
 #include <asm/msr.h>
-#include <uapi/linux/tdx_drcache.h>
+
+#include "slot.h"
 
 /*
  * Not get_debugreg(): with PARAVIRT_XXL it is an indirect call, and the asm
@@ -19,14 +20,14 @@
  * Read what this CPU holds. MOV from DR does not exit from an L1 or an L2, and
  * neither does RDTSC.
  */
-static __always_inline void drcache_regs_read(struct tdx_drcache_slot *snap)
+static __always_inline void drcache_regs_read(struct drcache_regs *regs)
 {
-	drcache_read_db(0, snap->db[0]);
-	drcache_read_db(1, snap->db[1]);
-	drcache_read_db(2, snap->db[2]);
-	drcache_read_db(3, snap->db[3]);
-	drcache_read_db(6, snap->dr6);
-	snap->tsc = rdtsc();
+	drcache_read_db(0, regs->db0);
+	drcache_read_db(1, regs->db1);
+	drcache_read_db(2, regs->db2);
+	drcache_read_db(3, regs->db3);
+	drcache_read_db(6, regs->dr6);
+	regs->tsc = rdtsc();
 }
 
 #endif /* _DRCACHE_REGS_H */

@@ -30,23 +30,30 @@
 #include <asm/processor.h>
 #include <uapi/linux/tdx_drcache.h>
 
-/* Of @new, everything but seq counts. */
+/*
+ * What the hardware gives. Scalars, not an array, so that it stays in the CPU's
+ * registers on the way to the slot.
+ */
+struct drcache_regs {
+	u64 db0, db1, db2, db3, dr6, tsc;
+};
+
 static __always_inline void
-drcache_slot_publish(struct tdx_drcache_slot *slot,
-		     const struct tdx_drcache_slot *new)
+drcache_slot_publish(struct tdx_drcache_slot *slot, u32 flags, u64 exit_rax,
+		     const struct drcache_regs *regs)
 {
 	u32 seq = slot->seq;	/* nobody else writes it */
 
 	WRITE_ONCE(slot->seq, seq + 1);
 	smp_wmb();	/* pairs with smp_rmb() in drcache_slot_read() */
-	WRITE_ONCE(slot->flags, new->flags);
-	WRITE_ONCE(slot->exit_rax, new->exit_rax);
-	WRITE_ONCE(slot->db[0], new->db[0]);
-	WRITE_ONCE(slot->db[1], new->db[1]);
-	WRITE_ONCE(slot->db[2], new->db[2]);
-	WRITE_ONCE(slot->db[3], new->db[3]);
-	WRITE_ONCE(slot->dr6, new->dr6);
-	WRITE_ONCE(slot->tsc, new->tsc);
+	WRITE_ONCE(slot->flags, flags);
+	WRITE_ONCE(slot->exit_rax, exit_rax);
+	WRITE_ONCE(slot->db[0], regs->db0);
+	WRITE_ONCE(slot->db[1], regs->db1);
+	WRITE_ONCE(slot->db[2], regs->db2);
+	WRITE_ONCE(slot->db[3], regs->db3);
+	WRITE_ONCE(slot->dr6, regs->dr6);
+	WRITE_ONCE(slot->tsc, regs->tsc);
 	/* pairs with smp_load_acquire() in drcache_slot_read() */
 	smp_store_release(&slot->seq, seq + 2);
 }

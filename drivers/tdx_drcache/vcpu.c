@@ -73,11 +73,6 @@ static DEFINE_MUTEX(drcache_bind_lock);
 /* What cpuhp_setup_state() gave. */
 static int cpuhp_state;
 
-static __always_inline void count(u64 *counter)
-{
-	WRITE_ONCE(*counter, *counter + 1);
-}
-
 /**
  * drcache_vcpu_exit() - TDG.VP.ENTER has returned on this CPU
  * @exit_rax: RAX as the instruction left it
@@ -90,40 +85,41 @@ static __always_inline void count(u64 *counter)
  */
 void notrace drcache_vcpu_exit(u64 exit_rax, u64 entry_rcx)
 {
-	struct drcache_cpu *c = this_cpu_ptr(&drcache_cpu);
-	struct tdx_drcache_slot *slot = c->slot;
-	struct tdx_drcache_slot snap;
+	struct tdx_drcache_slot *slot = this_cpu_read(drcache_cpu.slot);
+	struct drcache_regs regs;
+	u32 flags;
 
 	if (!slot)
 		return;
 
-	switch (drcache_exit_decode(exit_rax, entry_rcx, c->exit_reasons)) {
+	switch (drcache_exit_decode(exit_rax, entry_rcx,
+				    this_cpu_read(drcache_cpu.exit_reasons))) {
 	case DRCACHE_EXIT_CAPTURE:
 		break;
 	case DRCACHE_EXIT_FILTERED:
 		drcache_slot_invalidate(slot);
-		count(&c->filtered);
+		this_cpu_inc(drcache_cpu.filtered);
 		return;
 	case DRCACHE_EXIT_REFUSED:
 	default:
 		drcache_slot_invalidate(slot);
-		count(&c->refused);
+		this_cpu_inc(drcache_cpu.refused);
 		return;
 	}
 
-	drcache_regs_read(&snap);
-	snap.exit_rax = exit_rax;
-	snap.flags = c->flags | drcache_exit_vm(entry_rcx) << TDX_DRCACHE_VM_SHIFT;
+	drcache_regs_read(&regs);
+	flags = this_cpu_read(drcache_cpu.flags) |
+		drcache_exit_vm(entry_rcx) << TDX_DRCACHE_VM_SHIFT;
 	/*
 	 * L1's perf and ptrace breakpoints are in the same registers, and the
 	 * L2 ran with them.
 	 */
 	if (unlikely(hw_breakpoint_active())) {
-		snap.flags |= TDX_DRCACHE_L1_HWBP;
-		count(&c->l1_hwbp);
+		flags |= TDX_DRCACHE_L1_HWBP;
+		this_cpu_inc(drcache_cpu.l1_hwbp);
 	}
-	drcache_slot_publish(slot, &snap);
-	count(&c->published);
+	drcache_slot_publish(slot, flags, exit_rax, &regs);
+	this_cpu_inc(drcache_cpu.published);
 }
 NOKPROBE_SYMBOL(drcache_vcpu_exit);
 
@@ -135,10 +131,10 @@ static void arm(struct drcache_cpu *c)
 
 static void disarm(struct drcache_cpu *c)
 {
-	static const struct tdx_drcache_slot zero;
+	static const struct drcache_regs zero;
 
 	WRITE_ONCE(c->slot, NULL);
-	drcache_slot_publish(drcache_page_slot(c->page), &zero);
+	drcache_slot_publish(drcache_page_slot(c->page), 0, 0, &zero);
 }
 
 static void arm_ipi(void *info)

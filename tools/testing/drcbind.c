@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * drcbind CPU: bind to a vCPU as its owner, say what came of it, and leave.
+ * drcbind [--hold] CPU: bind to a vCPU as its owner and say what came of it;
+ * then leave, or stay until killed.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,17 +9,21 @@
 
 int main(int argc, char **argv)
 {
+	int hold = argc == 3 && !strcmp(argv[1], "--hold");
 	struct tdx_drcache_reader r;
 	int err;
 
-	if (argc != 2)
+	if (argc != 2 + hold)
 		return 2;
-	err = tdx_drcache_open(&r, atoi(argv[1]), 0, NULL, 0);
+	err = tdx_drcache_open(&r, atoi(argv[1 + hold]), 0, NULL, 0);
 	if (err) {
 		printf("%s\n", strerrorname_np(-err));
 		return EXIT_FAILURE;
 	}
 	puts("bound");
+	fflush(stdout);
+	if (hold)
+		pause();
 	tdx_drcache_close(&r);
 	return EXIT_SUCCESS;
 }

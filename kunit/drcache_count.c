@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * drcache_count: what an exit costs, in ticks of the time stamp counter. A host
+ * driver whose exits are a loop: reading the parameter "exit" makes a thousand
+ * of each kind, with interrupts off, and says the least that one of a batch
+ * took. Under QEMU's -icount shift=0 a tick is an instruction.
+ */
+#include <linux/irqflags.h>
+#include <linux/module.h>
+#include <linux/static_call.h>
+#include <linux/tdx_drcache.h>
+#include <asm/msr.h>
+#include <tdx/tdg_vp.h>
+
+#define BATCHES		10
+#define BATCH		100
+
+typedef void (exit_hook_fn)(u64 exit_rax, u64 entry_rcx);
+DEFINE_STATIC_CALL_NULL(count_exit_hook, exit_hook_fn);
+
+const u8 mshv_vtl_emulated = 1;
+EXPORT_SYMBOL_GPL(mshv_vtl_emulated);
+
+int mshv_vtl_set_exit_hook(void (*fn)(u64 exit_rax, u64 entry_rcx))
+{
+	static_call_update(count_exit_hook, fn);
+	if (!fn)
+		synchronize_rcu();
+	return 0;
+}
+EXPORT_SYMBOL_GPL(mshv_vtl_set_exit_hook);
+
+/* As in a host driver: right after TDG.VP.ENTER. */
+static noinline void one_exit(u64 rax, u64 rcx)
+{
+	static_call_cond(count_exit_hook)(rax, rcx);
+}
+
+/* The same without a site to patch. */
+static noinline void no_exit(u64 rax, u64 rcx)
+{
+	barrier();
+}
+
+/* Ticks of BATCH calls, in the quickest of BATCHES batches. */
+static u64 measure(void (*fn)(u64 rax, u64 rcx), u64 rax)
+{
+	u64 start, ticks, least = U64_MAX;
+	unsigned long flags;
+	int i, j;
+
+	for (i = 0; i < BATCHES; i++) {
+		local_irq_save(flags);
+		start = rdtsc();
+		for (j = 0; j < BATCH; j++) {
+			OPTIMIZER_HIDE_VAR(fn);
+			fn(rax, 1ULL << TDX_ENTRY_VM_SHIFT);
+		}
+		ticks = rdtsc() - start;
+		local_irq_restore(flags);
+		least = min(least, ticks);
+	}
+	return least;
+}
+
+static int exit_get(char *buf, const struct kernel_param *kp)
+{
+	static const struct {
+		const char *name;
+		u64 rax;
+	} kinds[] = {
+		{ "HW_INTERRUPT, class 0x1100", 0x110000000001 },
+		{ "HW_INTERRUPT, class 0", 1 },
+		{ "HLT, class 0", 12 },
+		{ "TDVMCALL, class 0x1101", 0x11010000004d },
+		{ "refused, class 0x1120", 0x112000000000 },
+	};
+	u64 base = measure(no_exit, 0), ticks;
+	int i, len = 0;
+
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		/* Twice: the first leaves the slot as the second finds it. */
+		measure(one_exit, kinds[i].rax);
+		ticks = measure(one_exit, kinds[i].rax) - base;
+		len += sysfs_emit_at(buf, len, "%-28s %4llu.%02llu\n", kinds[i].name,
+				     ticks / BATCH, ticks % BATCH);
+	}
+	return len;
+}
+
+static const struct kernel_param_ops exit_ops = {
+	.get = exit_get,
+};
+module_param_cb(exit, &exit_ops, NULL, 0400);
+MODULE_PARM_DESC(exit, "read it to have exits, and what each kind took");
+
+MODULE_DESCRIPTION("What an exit costs with tdx_drcache");
+MODULE_AUTHOR("The tdx-drcache maintainers");
+MODULE_LICENSE("GPL");

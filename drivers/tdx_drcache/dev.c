@@ -31,7 +31,7 @@
  *	after @cpu and @owner; read with acquire.
  */
 struct drcache_file {
-	struct mutex lock;
+	struct mutex lock;	/* see above */
 	unsigned int cpu;
 	bool owner;
 	struct page *page;

@@ -16,9 +16,9 @@
 const char *drcache_host_refusal(const struct drcache_host_facts *facts)
 {
 	if (facts->snp_guest)
-		return "in an SEV-SNP guest the L2's debug registers are in its VMSA, not in the CPU";
+		return "an SEV-SNP guest has its L2's debug registers in the VMSA, not in the CPU";
 	if (facts->tdx_host && !facts->tdx_guest)
-		return "this kernel is the TDX host (L0), whose debug registers are never a TD's; load it in the L1";
+		return "this is the TDX host (L0), which never sees a TD's registers; load it in the L1";
 	return NULL;
 }
 

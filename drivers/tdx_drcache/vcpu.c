@@ -178,7 +178,7 @@ static struct page *page_create(unsigned int cpu)
 /* Make the vCPU owned and arm its CPU. -ENXIO if that is offline. */
 static int own(struct drcache_cpu *c, unsigned int cpu, u64 exit_reasons)
 {
-	u32 host;
+	u32 host = drcache_vcpu_host();
 	int ret;
 
 	if (c->owned)
@@ -186,11 +186,10 @@ static int own(struct drcache_cpu *c, unsigned int cpu, u64 exit_reasons)
 	ret = drcache_hook_get();
 	if (ret)
 		return ret;
-	host = drcache_vcpu_host();
 	if (host == TDX_DRCACHE_HOST_NONE) {
-		pr_notice_ratelimited("no host driver to hook: this kernel is not a TDX guest\n");
-		ret = -ENODEV;
-		goto err_put_hook;
+		pr_notice_ratelimited("no host driver to hook: this is not a TDX guest\n");
+		drcache_hook_put();
+		return -ENODEV;
 	}
 
 	c->exit_reasons = exit_reasons ?: TDX_DRCACHE_HW_INTERRUPT;
@@ -206,10 +205,8 @@ static int own(struct drcache_cpu *c, unsigned int cpu, u64 exit_reasons)
 	ret = smp_call_function_single(cpu, arm_ipi, c, true);
 	c->owned = !ret;
 	cpus_read_unlock();
-	if (!ret)
-		return 0;
-err_put_hook:
-	drcache_hook_put();
+	if (ret)
+		drcache_hook_put();
 	return ret;
 }
 

@@ -3,6 +3,7 @@
  * The VTL's file: the run pages, entering the L2, registers, the L2's memory.
  */
 #include <linux/anon_inodes.h>
+#include <linux/context_tracking.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/io.h>
@@ -21,7 +22,16 @@
 #include <asm/fpu/api.h>
 #include <mshv/mshv_vtl.h>
 
+#include "l1.h"
 #include "vtl.h"
+
+/*
+ * A knob: as the real driver's interrupt offload does, handle so many exits in
+ * the kernel, by entering again, before one goes to user space.
+ */
+static unsigned int reenter;
+module_param(reenter, uint, 0644);
+MODULE_PARM_DESC(reenter, "exits to enter again after, before one goes to user space");
 
 /**
  * struct mshv_vtl - a VTL's file
@@ -108,6 +118,15 @@ static __always_inline void tdg_vp_enter(u64 entry_rcx, u64 state_pa,
 	register u64 r13 asm("r13") = 0;
 	u64 rax = TDX_LEAF_VP_ENTER, rcx = entry_rcx, rdx = state_pa, rsi = 0, rdi = 0;
 
+	/* The handling of #UD needs RCU. On real hardware there is none. */
+	if (!rcu_is_watching()) {
+		*out = (struct tdx_vp_enter_regs) {
+			.rax = rax, .rcx = rcx, .rdx = rdx,
+		};
+		tdx_emul_tdcall(out);
+		static_call_cond(mshv_vtl_exit_hook)(out->rax, entry_rcx);
+		return;
+	}
 	asm volatile(".byte 0x66, 0x0f, 0x01, 0xcc"
 		     : "+a" (rax), "+c" (rcx), "+d" (rdx), "+S" (rsi), "+D" (rdi),
 		       "+r" (r8), "+r" (r9), "+r" (r10), "+r" (r11), "+r" (r12),
@@ -141,11 +160,37 @@ void mshv_vtl_return_tdx(void)
 	memcpy(run->fx_state, fx->state, sizeof(fx->state));
 }
 
+/*
+ * Enter the L2 once. False if there is something to do instead; @run is this
+ * CPU's. Preemption is off.
+ */
+static bool enter_once(struct mshv_vtl_run *run, unsigned int mode)
+{
+	unsigned long flags;
+	bool enter;
+
+	local_irq_save(flags);
+	enter = !signal_pending(current) && !READ_ONCE(run->cancel);
+	if (enter) {
+		/* An exit that user space does nothing at. */
+		run->exit_info.rax = (u64)TDX_CLASS_PENDING_INTERRUPT << TDX_CLASS_SHIFT;
+		if (mode == MSHV_ENTER_FAST) {
+			mshv_vtl_return_tdx();
+		} else {
+			ct_idle_enter();
+			mshv_vtl_return_tdx();
+			ct_idle_exit();
+		}
+	}
+	local_irq_restore(flags);
+	return enter;
+}
+
 static int vtl_return_to_lower(struct mshv_vtl *vtl)
 {
+	unsigned int mode, entries = READ_ONCE(reenter) + 1, i;
 	struct mshv_vtl_run *run;
-	unsigned long flags;
-	int ret = -EINTR;
+	int ret = 0;
 
 	/* Set once, before: see vtl_set_memory(). */
 	if (!smp_load_acquire(&vtl->pages))
@@ -153,16 +198,17 @@ static int vtl_return_to_lower(struct mshv_vtl *vtl)
 	cond_resched();
 
 	preempt_disable();
-	local_irq_save(flags);
 	run = mshv_vtl_this_run();
-	if (!signal_pending(current) && !READ_ONCE(run->cancel)) {
-		/* An exit that user space does nothing at. */
-		run->exit_info.rax = (u64)TDX_CLASS_PENDING_INTERRUPT << TDX_CLASS_SHIFT;
-		mshv_vtl_return_tdx();
-		ret = 0;
+	mode = READ_ONCE(run->enter_mode);
+	for (i = 0; i < entries; i++) {
+		if (!enter_once(run, i ? mode >> 4 : mode & 0xf)) {
+			ret = -EINTR;
+			break;
+		}
 	}
-	local_irq_restore(flags);
 	preempt_enable();
+	if (!ret)
+		l1_after_exit();
 	return ret;
 }
 
@@ -370,6 +416,7 @@ int __init vtl_init(void)
 	unsigned int cpu;
 
 	BUILD_BUG_ON(sizeof(struct mshv_vtl_run) > PAGE_SIZE);
+	l1_init();
 	for_each_possible_cpu(cpu) {
 		per_cpu(vtl_run, cpu) = (void *)get_zeroed_page(GFP_KERNEL);
 		if (!per_cpu(vtl_run, cpu)) {
@@ -384,6 +431,7 @@ void vtl_fini(void)
 {
 	unsigned int cpu;
 
+	l1_fini();
 	for_each_possible_cpu(cpu)
 		free_page((unsigned long)per_cpu(vtl_run, cpu));
 }

@@ -6,8 +6,10 @@
 #ifndef _DRCACHE_COMPAT_H
 #define _DRCACHE_COMPAT_H
 
+#include <linux/fprobe.h>
 #include <linux/mm.h>
 #include <linux/version.h>
+#include <asm/hardirq.h>
 #include <asm/cpufeatures.h>
 
 /* 6.3, bc292ab00f6c: vma->vm_flags is changed by vm_flags_*(). */
@@ -24,6 +26,31 @@ static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set,
 #define drcache_is_tdx_host()	boot_cpu_has(X86_FEATURE_TDX_HOST_PLATFORM)
 #else
 #define drcache_is_tdx_host()	false
+#endif
+
+/*
+ * 6.5, 39d954200bf6: fprobe handlers take ret_ip.
+ * 6.14, 762abbc0d09f: they take ftrace_regs, not pt_regs.
+ * Before 6.5 the fprobe hook is not there.
+ */
+#if defined(CONFIG_FPROBE) && LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
+#define DRCACHE_FPROBE
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 14, 0)
+#define DRCACHE_FPROBE_EXIT_ARGS					\
+	struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip, \
+	struct ftrace_regs *fregs, void *data
+#else
+#define DRCACHE_FPROBE_EXIT_ARGS					\
+	struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip, \
+	struct pt_regs *regs, void *data
+#endif
+#endif
+
+/* Function-call interrupts that this CPU has had. */
+#ifdef CONFIG_SMP
+#define drcache_call_interrupts()	this_cpu_read(irq_stat.irq_call_count)
+#else
+#define drcache_call_interrupts()	0
 #endif
 
 #endif /* _DRCACHE_COMPAT_H */

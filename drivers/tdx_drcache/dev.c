@@ -89,7 +89,7 @@ static int ioctl_bind(struct drcache_file *f, union drcache_arg *arg)
 	mutex_lock(&f->lock);
 	if (f->page)
 		goto out;
-	page = drcache_vcpu_bind(cpu, bind->exit_reasons, owner);
+	page = drcache_vcpu_bind(bind, cpu);
 	ret = PTR_ERR_OR_ZERO(page);
 	if (ret)
 		goto out;

@@ -4,6 +4,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/err.h>
 #include <linux/module.h>
 #include <linux/string.h>
 #include <uapi/linux/tdx_drcache.h>
@@ -13,11 +14,15 @@
 /* In the order of preference. */
 static const struct drcache_hook *const hooks[] = {
 	&drcache_hook_callout,
+	&drcache_hook_fprobe,
+	&drcache_hook_return,
 };
 
 static char *hook = "auto";
 module_param(hook, charp, 0444);
-MODULE_PARM_DESC(hook, "how to learn of exits: auto (default) or callout");
+MODULE_PARM_DESC(hook, "how to learn of exits: auto (default), callout, fprobe or return");
+
+#define WANTS_ANY "mshv_vtl_set_exit_hook(), traceable mshv_vtl_return_tdx(), or TDX guest"
 
 /* The one that hook= names; NULL for auto. Set at load. */
 static const struct drcache_hook *forced;
@@ -63,31 +68,34 @@ u32 drcache_hook_which(void)
 	return h ? h->id : TDX_DRCACHE_HOOK_NONE;
 }
 
-/* Another owner needs the hook. -ENODEV if there is nothing to hook. */
-int drcache_hook_get(void)
+/*
+ * Another owner needs the hook. The hook, or an ERR_PTR(): -ENODEV if there is
+ * nothing to hook.
+ */
+const struct drcache_hook *drcache_hook_get(void)
 {
 	const struct drcache_hook *h;
 	int ret;
 
 	if (users) {
 		users++;
-		return 0;
+		return placed;
 	}
 	h = choose();
 	if (!h) {
 		pr_notice_ratelimited("no host driver to hook: found no %s\n",
-				      (forced ?: hooks[0])->wants);
-		return -ENODEV;
+				      forced ? forced->wants : WANTS_ANY);
+		return ERR_PTR(-ENODEV);
 	}
 	ret = h->place();
 	if (ret) {
 		pr_notice_ratelimited("the %s hook could not be placed: %d\n",
 				      h->name, ret);
-		return ret;
+		return ERR_PTR(ret);
 	}
 	WRITE_ONCE(placed, h);
 	users = 1;
-	return 0;
+	return h;
 }
 
 /* An owner less needs it. */
@@ -97,4 +105,18 @@ void drcache_hook_put(void)
 		return;
 	placed->remove();
 	WRITE_ONCE(placed, NULL);
+}
+
+/* This CPU is armed, with interrupts off. */
+void drcache_hook_arm(void)
+{
+	if (placed->arm)
+		placed->arm();
+}
+
+/* This CPU is not armed any more; interrupts are off. */
+void drcache_hook_disarm(void)
+{
+	if (placed->disarm)
+		placed->disarm();
 }

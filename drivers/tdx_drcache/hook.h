@@ -9,29 +9,39 @@
  * @id: TDX_DRCACHE_HOOK_*
  * @name: for the hook= parameter
  * @wants: what it looks for in the kernel, for the log
+ * @needs_run_page: it reads the exit from the owner's run page
  * @available: can it be placed now?
- * @place: from now on have drcache_vcpu_exit() called at each exit; -ENODEV if
- *	there is nothing to hook
- * @remove: when it returns no CPU is in drcache_vcpu_exit() by this hook, or
- *	will be
+ * @place: from now on have the exits of armed CPUs reported to vcpu.c; -ENODEV
+ *	if there is nothing to hook
+ * @remove: when it returns no CPU is in vcpu.c by this hook, or will be
+ * @arm: this CPU is armed; may be NULL
+ * @disarm: this CPU is not armed any more; may be NULL
  *
- * Context: All may sleep, and are called with drcache_bind_lock held, but for
- * @available.
+ * Context: @available, @place and @remove may sleep; the latter two are called
+ * with drcache_bind_lock held. @arm and @disarm are called on the CPU with
+ * interrupts off.
  */
 struct drcache_hook {
 	u32 id;
 	const char *name;
 	const char *wants;
+	bool needs_run_page;
 	bool (*available)(void);
 	int (*place)(void);
 	void (*remove)(void);
+	void (*arm)(void);
+	void (*disarm)(void);
 };
 
 extern const struct drcache_hook drcache_hook_callout;
+extern const struct drcache_hook drcache_hook_fprobe;
+extern const struct drcache_hook drcache_hook_return;
 
 int drcache_hook_init(void);
 u32 drcache_hook_which(void);
-int drcache_hook_get(void);
+const struct drcache_hook *drcache_hook_get(void);
 void drcache_hook_put(void);
+void drcache_hook_arm(void);
+void drcache_hook_disarm(void);
 
 #endif /* _DRCACHE_HOOK_H */

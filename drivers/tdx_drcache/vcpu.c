@@ -23,6 +23,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
+#include <linux/sched/mm.h>
 #include <linux/smp.h>
 #include <linux/tdx_drcache.h>
 #include <asm/cpufeature.h>
@@ -45,7 +46,13 @@
  *	interrupts off, read by any
  * @filtered: see @published
  * @refused: see @published
+ * @late: see @published
  * @l1_hwbp: see @published
+ * @missed: see @published
+ * @run: the owner's run page, where the hook needs it, else NULL. Not trusted:
+ *	user space writes it at any time. There while @owned.
+ * @run_page: the same, pinned
+ * @mm: the owner's, held so that no other has its address; compared only
  * @page: the page that is mapped; there while @users is not 0. Under
  *	drcache_bind_lock.
  * @users: files bound to this vCPU. Under drcache_bind_lock.
@@ -58,8 +65,13 @@ struct drcache_cpu {
 	u64 published;
 	u64 filtered;
 	u64 refused;
+	u64 late;
 	u64 l1_hwbp;
+	u64 missed;
 
+	const struct mshv_vtl_run *run;
+	struct page *run_page;
+	struct mm_struct *mm;
 	struct page *page;
 	unsigned int users;
 	bool owned;
@@ -73,21 +85,14 @@ static DEFINE_MUTEX(drcache_bind_lock);
 /* What cpuhp_setup_state() gave. */
 static int cpuhp_state;
 
-/**
- * drcache_vcpu_exit() - TDG.VP.ENTER has returned on this CPU
- * @exit_rax: RAX as the instruction left it
- * @entry_rcx: the RCX that it was given
- *
+/*
  * The exit path. Takes no lock, calls nothing, cannot fault, and does not need
  * RCU. What it costs is that much whatever is bound elsewhere.
- *
- * Context: Interrupts off. RCU may not be watching.
  */
-void notrace drcache_vcpu_exit(u64 exit_rax, u64 entry_rcx)
+static __always_inline void vcpu_exit(u64 exit_rax, u64 entry_rcx, u32 flags)
 {
 	struct tdx_drcache_slot *slot = this_cpu_read(drcache_cpu.slot);
 	struct drcache_regs regs;
-	u32 flags;
 
 	if (!slot)
 		return;
@@ -108,8 +113,8 @@ void notrace drcache_vcpu_exit(u64 exit_rax, u64 entry_rcx)
 	}
 
 	drcache_regs_read(&regs);
-	flags = this_cpu_read(drcache_cpu.flags) |
-		drcache_exit_vm(entry_rcx) << TDX_DRCACHE_VM_SHIFT;
+	flags |= this_cpu_read(drcache_cpu.flags) |
+		 drcache_exit_vm(entry_rcx) << TDX_DRCACHE_VM_SHIFT;
 	/*
 	 * L1's perf and ptrace breakpoints are in the same registers, and the
 	 * L2 ran with them.
@@ -120,19 +125,79 @@ void notrace drcache_vcpu_exit(u64 exit_rax, u64 entry_rcx)
 	}
 	drcache_slot_publish(slot, flags, exit_rax, &regs);
 	this_cpu_inc(drcache_cpu.published);
+	if (flags & TDX_DRCACHE_LATE)
+		this_cpu_inc(drcache_cpu.late);
+}
+
+/**
+ * drcache_vcpu_exit() - TDG.VP.ENTER has returned on this CPU
+ * @exit_rax: RAX as the instruction left it
+ * @entry_rcx: the RCX that it was given
+ *
+ * Context: Interrupts off since. RCU may not be watching.
+ */
+void notrace drcache_vcpu_exit(u64 exit_rax, u64 entry_rcx)
+{
+	vcpu_exit(exit_rax, entry_rcx, 0);
 }
 NOKPROBE_SYMBOL(drcache_vcpu_exit);
 
-/* On the CPU itself with interrupts off, or on any while @c's is offline. */
+/**
+ * drcache_vcpu_exit_late() - it has, and interrupts were on since
+ * @exit_rax: see drcache_vcpu_exit()
+ * @entry_rcx: see drcache_vcpu_exit()
+ *
+ * Context: Interrupts off. The caller knows that the debug registers are as the
+ * L2 left them.
+ */
+void notrace drcache_vcpu_exit_late(u64 exit_rax, u64 entry_rcx)
+{
+	vcpu_exit(exit_rax, entry_rcx, TDX_DRCACHE_LATE);
+}
+NOKPROBE_SYMBOL(drcache_vcpu_exit_late);
+
+/**
+ * drcache_vcpu_missed() - there was an exit on this CPU, and its registers are
+ *	not to be had any more
+ *
+ * Context: Interrupts off.
+ */
+void notrace drcache_vcpu_missed(void)
+{
+	struct tdx_drcache_slot *slot = this_cpu_read(drcache_cpu.slot);
+
+	if (!slot)
+		return;
+	drcache_slot_invalidate(slot);
+	this_cpu_inc(drcache_cpu.missed);
+}
+NOKPROBE_SYMBOL(drcache_vcpu_missed);
+
+/* The run page of the owner of this CPU; NULL if it is not armed. IRQs are off. */
+const struct mshv_vtl_run *notrace drcache_vcpu_run(void)
+{
+	return this_cpu_read(drcache_cpu.slot) ? this_cpu_read(drcache_cpu.run) : NULL;
+}
+NOKPROBE_SYMBOL(drcache_vcpu_run);
+
+/* The owner's mm, to compare. IRQs are off, and the CPU is armed. */
+const struct mm_struct *notrace drcache_vcpu_mm(void)
+{
+	return this_cpu_read(drcache_cpu.mm);
+}
+
+/* These two: on the CPU itself, with interrupts off. */
 static void arm(struct drcache_cpu *c)
 {
 	WRITE_ONCE(c->slot, drcache_page_slot(c->page));
+	drcache_hook_arm();
 }
 
 static void disarm(struct drcache_cpu *c)
 {
 	static const struct drcache_regs zero;
 
+	drcache_hook_disarm();
 	WRITE_ONCE(c->slot, NULL);
 	drcache_slot_publish(drcache_page_slot(c->page), 0, 0, &zero);
 }
@@ -147,14 +212,19 @@ static void disarm_ipi(void *info)
 	disarm(info);
 }
 
+/* Is there a host driver whose L2s are emulated? */
+bool drcache_vcpu_emulated(void)
+{
+	if (!symbol_get(mshv_vtl_emulated))
+		return false;
+	symbol_put(mshv_vtl_emulated);
+	return true;
+}
+
 /* TDX_DRCACHE_HOST_* */
 u32 drcache_vcpu_host(void)
 {
-	bool emulated = symbol_get(mshv_vtl_emulated);
-
-	if (emulated)
-		symbol_put(mshv_vtl_emulated);
-	return drcache_host_kind(emulated, boot_cpu_has(X86_FEATURE_TDX_GUEST),
+	return drcache_host_kind(drcache_vcpu_emulated(), boot_cpu_has(X86_FEATURE_TDX_GUEST),
 				 drcache_hook_which() != TDX_DRCACHE_HOOK_NONE);
 }
 
@@ -175,38 +245,77 @@ static struct page *page_create(unsigned int cpu)
 	return page;
 }
 
+/* Pin the page that the caller says is its run page. */
+static int get_run_page(struct drcache_cpu *c, u64 addr)
+{
+	int ret;
+
+	if (!addr)
+		return -EINVAL;
+	ret = pin_user_pages_fast(addr, 1, FOLL_WRITE | FOLL_LONGTERM, &c->run_page);
+	if (ret != 1)
+		return ret < 0 ? ret : -EFAULT;
+	c->run = page_address(c->run_page);
+	return 0;
+}
+
+/* The CPU is not armed any more: let go of what the owner brought. */
+static void put_owner(struct drcache_cpu *c)
+{
+	if (c->run_page)
+		unpin_user_page(c->run_page);
+	c->run_page = NULL;
+	c->run = NULL;
+	mmdrop(c->mm);
+	c->mm = NULL;
+	drcache_hook_put();
+}
+
 /* Make the vCPU owned and arm its CPU. -ENXIO if that is offline. */
-static int own(struct drcache_cpu *c, unsigned int cpu, u64 exit_reasons)
+static int own(struct drcache_cpu *c, unsigned int cpu,
+	       const struct tdx_drcache_bind *bind)
 {
 	u32 host = drcache_vcpu_host();
+	const struct drcache_hook *hook;
 	int ret;
 
 	if (c->owned)
 		return -EBUSY;
-	ret = drcache_hook_get();
-	if (ret)
-		return ret;
+	hook = drcache_hook_get();
+	if (IS_ERR(hook))
+		return PTR_ERR(hook);
+	c->mm = current->mm;
+	mmgrab(c->mm);
 	if (host == TDX_DRCACHE_HOST_NONE) {
 		pr_notice_ratelimited("no host driver to hook: this is not a TDX guest\n");
-		drcache_hook_put();
-		return -ENODEV;
+		ret = -ENODEV;
+		goto err_put_owner;
+	}
+	if (hook->needs_run_page) {
+		ret = get_run_page(c, bind->run_page);
+		if (ret)
+			goto err_put_owner;
 	}
 
-	c->exit_reasons = exit_reasons ?: TDX_DRCACHE_HW_INTERRUPT;
+	c->exit_reasons = bind->exit_reasons ?: TDX_DRCACHE_HW_INTERRUPT;
 	c->flags = TDX_DRCACHE_VALID;
 	if (host == TDX_DRCACHE_HOST_EMULATED)
 		c->flags |= TDX_DRCACHE_EMULATED;
 	c->published = 0;
 	c->filtered = 0;
 	c->refused = 0;
+	c->late = 0;
 	c->l1_hwbp = 0;
+	c->missed = 0;
 
 	cpus_read_lock();
 	ret = smp_call_function_single(cpu, arm_ipi, c, true);
 	c->owned = !ret;
 	cpus_read_unlock();
-	if (ret)
-		drcache_hook_put();
+	if (!ret)
+		return 0;
+err_put_owner:
+	put_owner(c);
 	return ret;
 }
 
@@ -217,21 +326,20 @@ static void disown(struct drcache_cpu *c, unsigned int cpu)
 	smp_call_function_single(cpu, disarm_ipi, c, true);
 	c->owned = false;
 	cpus_read_unlock();
-	drcache_hook_put();
+	put_owner(c);
 }
 
 /**
  * drcache_vcpu_bind() - another file is bound to a vCPU
- * @cpu: which, below nr_cpu_ids
- * @exit_reasons: of the owner; 0 for HW_INTERRUPT alone
- * @owner: it owns the vCPU, else it looks on
+ * @bind: what the caller wants, checked
+ * @cpu: its cpu, below nr_cpu_ids
  *
- * Context: May sleep.
+ * Context: May sleep. In the process of the owner.
  * Return: the vCPU's page, with a reference for the file that is
  * drcache_vcpu_unbind()'s to drop; or an ERR_PTR() as listed at
  * TDX_DRCACHE_BIND.
  */
-struct page *drcache_vcpu_bind(unsigned int cpu, u64 exit_reasons, bool owner)
+struct page *drcache_vcpu_bind(const struct tdx_drcache_bind *bind, unsigned int cpu)
 {
 	struct drcache_cpu *c = per_cpu_ptr(&drcache_cpu, cpu);
 	int ret = 0;
@@ -247,8 +355,8 @@ struct page *drcache_vcpu_bind(unsigned int cpu, u64 exit_reasons, bool owner)
 			goto out;
 		}
 	}
-	if (owner)
-		ret = own(c, cpu, exit_reasons);
+	if (!(bind->flags & TDX_DRCACHE_BIND_OBSERVE))
+		ret = own(c, cpu, bind);
 	if (!ret)
 		c->users++;
 	else if (!c->users)
@@ -261,7 +369,7 @@ out:
 /**
  * drcache_vcpu_unbind() - a file that was bound is gone, and its mappings
  * @cpu: as given to drcache_vcpu_bind()
- * @owner: likewise
+ * @owner: it was the owner
  *
  * Context: May sleep.
  */
@@ -285,7 +393,9 @@ void drcache_vcpu_stats(unsigned int cpu, struct tdx_drcache_stats *stats)
 	stats->published = READ_ONCE(c->published);
 	stats->filtered = READ_ONCE(c->filtered);
 	stats->refused = READ_ONCE(c->refused);
+	stats->late = READ_ONCE(c->late);
 	stats->l1_hwbp = READ_ONCE(c->l1_hwbp);
+	stats->missed = READ_ONCE(c->missed);
 }
 
 /* On the CPU, before any task runs there. */

@@ -4,6 +4,7 @@
 
 #include <linux/mm.h>
 #include <linux/types.h>
+#include <mshv/mshv_vtl.h>
 #include <uapi/linux/tdx_drcache.h>
 
 #define DRCACHE_SLOT_OFFSET	64
@@ -13,12 +14,17 @@ static inline struct tdx_drcache_slot *drcache_page_slot(struct page *page)
 	return page_address(page) + DRCACHE_SLOT_OFFSET;
 }
 
+bool drcache_vcpu_emulated(void);
 u32 drcache_vcpu_host(void);
-struct page *drcache_vcpu_bind(unsigned int cpu, u64 exit_reasons, bool owner);
+struct page *drcache_vcpu_bind(const struct tdx_drcache_bind *bind, unsigned int cpu);
 void drcache_vcpu_unbind(unsigned int cpu, bool owner);
 void drcache_vcpu_stats(unsigned int cpu, struct tdx_drcache_stats *stats);
 
 void drcache_vcpu_exit(u64 exit_rax, u64 entry_rcx);
+void drcache_vcpu_exit_late(u64 exit_rax, u64 entry_rcx);
+void drcache_vcpu_missed(void);
+const struct mshv_vtl_run *drcache_vcpu_run(void);
+const struct mm_struct *drcache_vcpu_mm(void);
 
 int drcache_vcpu_init(void);
 void drcache_vcpu_fini(void);

@@ -55,7 +55,9 @@ struct mshv_tdcall {
  */
 struct mshv_vtl_run {
 	__u32 cancel;			/* not 0: leave with EINTR */
-	__u8 reserved0[268];
+	__u8 reserved0[11];
+	__u8 enter_mode;		/* MSHV_ENTER_* */
+	__u8 exit_message[256];
 	struct tdx_vp_enter_regs exit_info;
 	__u8 reserved1[144];
 	__u64 entry_rcx;
@@ -64,9 +66,20 @@ struct mshv_vtl_run {
 	__u8 fx_state[512];
 };
 
+/*
+ * How the L2 is entered: bits 3:0 for the first time in an ioctl, bits 7:4 when
+ * it is entered again. In the idle modes RCU is not watching.
+ */
+#define MSHV_ENTER_FAST			0
+#define MSHV_ENTER_PLAY_IDLE		1
+#define MSHV_ENTER_IDLE_THREAD		2
+#define MSHV_REENTER(mode)		((mode) << 4)
+
 #define MSHV_RUN_ASSERT(member, offset)					\
 	_Static_assert(__builtin_offsetof(struct mshv_vtl_run, member) == (offset), #member)
 
+MSHV_RUN_ASSERT(enter_mode, 15);
+MSHV_RUN_ASSERT(exit_message, 16);
 MSHV_RUN_ASSERT(exit_info.rax, 272);
 MSHV_RUN_ASSERT(exit_info.r13, 352);
 MSHV_RUN_ASSERT(entry_rcx, 504);

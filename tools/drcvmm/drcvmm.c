@@ -57,7 +57,10 @@ static struct {
 	unsigned int guest;
 	enum read_method method;
 	uint64_t show;
-	uint64_t max_misses;
+	uint64_t min_misses, max_misses;
+	unsigned int enter;
+	int bind_cpu;
+	bool guest_only;
 	unsigned int tick_us;
 	unsigned int timeout_s;
 	bool verify;
@@ -65,6 +68,7 @@ static struct {
 	.nr_cpus = 1,
 	.exits = 1000,
 	.max_misses = UINT64_MAX,
+	.bind_cpu = -1,
 	.tick_us = 1000,
 	.timeout_s = 120,
 };
@@ -93,6 +97,9 @@ struct vcpu {
 	uint64_t checked, mismatches, failures;
 	uint64_t steps[GUEST_STEPS];
 	uint64_t shown;
+	uint64_t hwbp;
+	uint64_t last_count;
+	uint32_t flags;
 	bool stopped;
 };
 
@@ -179,8 +186,10 @@ read_mmap(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct regs *regs)
 	struct tdx_drcache_slot s;
 	enum tdx_drcache_result res = tdx_drcache_read(&v->reader, min_tsc, rax, &s);
 
-	if (res == TDX_DRCACHE_HIT)
+	if (res == TDX_DRCACHE_HIT) {
 		regs_from(regs, s.db, s.dr6);
+		v->flags = s.flags;
+	}
 	return res;
 }
 
@@ -204,6 +213,7 @@ read_ioctl(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct regs *regs)
 	if (r.exit_rax != rax)
 		return TDX_DRCACHE_MISS_OTHER_EXIT;
 	regs_from(regs, r.db, r.dr6);
+	v->flags = r.flags;
 	return TDX_DRCACHE_HIT;
 }
 
@@ -315,8 +325,11 @@ static void on_interrupt(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
 {
 	struct regs regs, local, want;
 	enum tdx_drcache_result res = TDX_DRCACHE_HIT;
-	bool in_loop;
+	uint64_t count = v->run->l2_enter_guest_state.rbx;
+	bool in_loop, advanced = count - v->last_count >= 2;
 
+	v->last_count = count;
+	v->flags = 0;
 	v->interrupts++;
 	if (opt.method == READ_MSHV)
 		read_mshv(&regs);
@@ -334,10 +347,20 @@ static void on_interrupt(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
 		  (opt.guest == GUEST_BREAKPOINT && expect_breakpoint(v, &regs, &want));
 	if (in_loop && v->shown < opt.show)
 		show(v, min_tsc, rax);
+	if (v->flags & TDX_DRCACHE_L1_HWBP)
+		v->hwbp++;
 	if (!opt.verify)
 		return;
-	read_mshv(&local);
-	compare(v, method_names[opt.method], &regs, "the five ioctls", &local);
+	if (!opt.guest_only) {
+		read_mshv(&local);
+		compare(v, method_names[opt.method], &regs, "the five ioctls", &local);
+	} else if (res != TDX_DRCACHE_HIT || !advanced || v->flags & TDX_DRCACHE_L1_HWBP) {
+		/*
+		 * Where L1 writes the registers, the ioctls read what it wrote,
+		 * and so does the L2 until it has written them again.
+		 */
+		return;
+	}
 	if (in_loop) {
 		v->checked++;
 		compare(v, method_names[opt.method], &regs, "what the guest wrote", &want);
@@ -468,6 +491,7 @@ static void setup_vcpu(struct vcpu *v)
 	for (unsigned int i = 0; i < sizeof(run->l2_enter_guest_state); i++)
 		((volatile uint8_t *)&run->l2_enter_guest_state)[i] = 0;
 	run->cancel = 0;
+	run->enter_mode = opt.enter;
 	run->entry_rcx = 1ull << TDX_ENTRY_VM_SHIFT;
 	run->l2_enter_guest_state.rip = GUEST_IMAGE;
 	run->l2_enter_guest_state.rflags = 2;
@@ -525,7 +549,8 @@ static void *vcpu_main(void *arg)
 	if (opt.guest == GUEST_EXITS)
 		intercept_db();
 	if (use_drcache) {
-		err = tdx_drcache_open(&v->reader, v->cpu, 0, (void *)v->run, 0);
+		err = tdx_drcache_open(&v->reader, opt.bind_cpu < 0 ? v->cpu :
+				       (unsigned int)opt.bind_cpu, 0, (void *)v->run, 0);
 		if (err)
 			die("%s, CPU %u: %s", TDX_DRCACHE_DEV, v->cpu, strerror(-err));
 	}
@@ -632,19 +657,25 @@ static uint64_t summarize(struct vcpu *v)
 	for (unsigned int i = 1; i < RESULTS; i++)
 		if (v->results[i])
 			printf(" (%" PRIu64 " %s)", v->results[i], result_names[i]);
+	if (v->hwbp)
+		printf("; %" PRIu64 " with L1_HWBP", v->hwbp);
 	printf("\n  %" PRIu64 " other exits, %" PRIu64 " refused entries, %" PRIu64
 	       " cancelled, %" PRIu64 " with a breakpoint in DR6\n", v->other_exits,
 	       v->refused, v->cancelled, v->breakpoints);
 	if (opt.verify)
 		printf("  %" PRIu64 " compared with the five ioctls, %" PRIu64
 		       " with what the guest wrote: %" PRIu64 " mismatches\n",
-		       v->interrupts, v->checked, v->mismatches);
+		       opt.guest_only ? 0 : v->interrupts, v->checked, v->mismatches);
 	if (use_drcache)
 		print_stats(v);
+	if (misses < opt.min_misses)
+		fail(v, "%" PRIu64 " misses, at least %" PRIu64 " wanted", misses,
+		     opt.min_misses);
 	if (misses > opt.max_misses)
 		fail(v, "%" PRIu64 " misses, at most %" PRIu64 " wanted", misses,
 		     opt.max_misses);
-	if (opt.verify && opt.guest != GUEST_EXITS && v->checked < v->interrupts / 2)
+	if (opt.verify && !opt.guest_only && opt.guest != GUEST_EXITS &&
+	    v->checked < v->interrupts / 2)
 		fail(v, "only %" PRIu64 " exits were in the guest's loop", v->checked);
 	if (opt.verify && opt.guest == GUEST_BREAKPOINT &&
 	    (!v->breakpoints || v->breakpoints == v->interrupts))
@@ -694,7 +725,10 @@ static void parse_cpus(char *arg, struct argp_state *state)
 		argp_error(state, "no CPU");
 }
 
-enum { KEY_GUEST = 0x100, KEY_SHOW, KEY_TICK, KEY_TIMEOUT, KEY_MAX_MISSES };
+enum {
+	KEY_GUEST = 0x100, KEY_SHOW, KEY_TICK, KEY_TIMEOUT, KEY_MIN_MISSES, KEY_MAX_MISSES,
+	KEY_ENTER, KEY_BIND,
+};
 
 static const struct argp_option options[] = {
 	{ "cpus", 'c', "LIST", 0, "a vCPU on each of these CPUs, as 0,1 (default 0)", 0 },
@@ -706,8 +740,16 @@ static const struct argp_option options[] = {
 	{ "read", 'r', "METHOD", 0,
 	  "how the registers are read: mmap (default), ioctl, or mshv, the host "
 	  "driver's five ioctls", 0 },
-	{ "verify", 'v', NULL, 0,
-	  "compare each snapshot with the five ioctls and with what the guest wrote", 0 },
+	{ "verify", 'v', "WHAT", OPTION_ARG_OPTIONAL,
+	  "compare each snapshot with the five ioctls and with what the guest wrote "
+	  "(all, default), or with the latter alone (guest), for an L1 that writes the "
+	  "registers", 0 },
+	{ "enter", KEY_ENTER, "MODE", 0,
+	  "the run page's enter mode (default 0: fast; 1: play idle; 0x10: fast, and "
+	  "play idle when entered again)", 0 },
+	{ "bind", KEY_BIND, "CPU", 0,
+	  "bind to this CPU instead of the vCPU's: every exit is a miss", 0 },
+	{ "min-misses", KEY_MIN_MISSES, "N", 0, "fewer misses are a failure", 0 },
 	{ "show", KEY_SHOW, "N", 0, "show the first N exits in the guest's loop, read in every way", 0 },
 	{ "tick", KEY_TICK, "USEC", 0,
 	  "interrupt the CPU so often (default 1000; 0: not at all)", 0 },
@@ -730,6 +772,18 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		break;
 	case 'v':
 		opt.verify = true;
+		if (arg && strcmp(arg, "all") && strcmp(arg, "guest"))
+			argp_error(state, "'%s' is neither all nor guest", arg);
+		opt.guest_only = arg && !strcmp(arg, "guest");
+		break;
+	case KEY_ENTER:
+		opt.enter = parse_number(arg, 0, 0xff, state);
+		break;
+	case KEY_BIND:
+		opt.bind_cpu = parse_number(arg, 0, CPU_SETSIZE - 1, state);
+		break;
+	case KEY_MIN_MISSES:
+		opt.min_misses = parse_number(arg, 0, UINT32_MAX, state);
 		break;
 	case KEY_GUEST:
 		opt.guest = parse_name(arg, guest_names, state);

@@ -143,9 +143,18 @@ struct tdx_drcache_slot {
 
 /* struct tdx_drcache_info::hook */
 #define TDX_DRCACHE_HOOK_NONE		0
-#define TDX_DRCACHE_HOOK_CALLOUT	1 /* the host driver calls at the exit */
-#define TDX_DRCACHE_HOOK_FPROBE		2 /* fprobe on the host driver's entry */
-#define TDX_DRCACHE_HOOK_RETURN		3 /* on the way to user space: LATE */
+/* The host driver calls right after the exit: exact. */
+#define TDX_DRCACHE_HOOK_CALLOUT	1
+/*
+ * An fprobe on the function that enters the L2: exact while the run page's
+ * enter_mode is 0; with an idle mode every exit is a miss.
+ */
+#define TDX_DRCACHE_HOOK_FPROBE		2
+/*
+ * On the way to user space: LATE, and a miss if anything ran in between that may
+ * have changed the registers.
+ */
+#define TDX_DRCACHE_HOOK_RETURN		3
 
 /* struct tdx_drcache_info::host */
 #define TDX_DRCACHE_HOST_NONE		0 /* nothing here runs an L2 */
@@ -213,8 +222,9 @@ struct tdx_drcache_bind {
  *   ENXIO       no such CPU, or it is offline
  *   EBUSY       this file is bound already, or the vCPU has an owner
  *   ENODEV      there is no host driver to hook; the log says what was looked for
- *   EINVAL      @run_page is not at the start of a page, or an observer gave
- *               @exit_reasons or @run_page
+ *   EINVAL      @run_page is not at the start of a page, or is 0 where the hook
+ *               needs it; or an observer gave @exit_reasons or @run_page
+ *   EFAULT      also: there is nothing writable at @run_page
  *   EOPNOTSUPP  @exit_reasons has a reason at which no L2 ran (33, 34, 41)
  *   ENOMEM
  */
@@ -260,7 +270,8 @@ struct tdx_drcache_regs {
  * @refused: out: entries that ended with no L2 having run
  * @late: out: snapshots published with LATE
  * @l1_hwbp: out: snapshots published with L1_HWBP
- * @missed: out: exits that the hook is known to have missed
+ * @missed: out: exits that were seen, and whose registers could not be told
+ *	from L1's
  *
  * Each count is read once; they are not a snapshot of one moment.
  */

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What an L1 may do to the debug registers between an exit and the VMM's return
+ * to user space, on demand: what a hook that captures late must not take for the
+ * L2's.
+ */
+#include <linux/cpumask.h>
+#include <linux/delay.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/module.h>
+#include <linux/percpu.h>
+#include <linux/perf_event.h>
+#include <linux/smp.h>
+#include <linux/workqueue.h>
+
+#include "l1.h"
+
+enum {
+	L1_NOTHING,
+	L1_SLEEP,	/* another task runs, with whatever breakpoints it has */
+	L1_BREAKPOINT,	/* another CPU puts a breakpoint here and takes it away */
+	L1_DEBUG,	/* the same, and it is hit: L1 handles a #DB */
+};
+
+static unsigned int after_exit;
+module_param(after_exit, uint, 0644);
+MODULE_PARM_DESC(after_exit,
+		 "what L1 does after each exit that goes to user space: 0 nothing, 1 sleep, 2 a breakpoint comes and goes, 3 and is hit");
+
+/* What the breakpoint watches. */
+static unsigned long watched;
+
+/**
+ * struct request - what a CPU has asked another for, and how far that is
+ * @work: on the other CPU
+ * @cpu: the one that asks
+ * @placed: the breakpoint is there, or could not be
+ * @done: it may go
+ * @gone: it has
+ */
+struct request {
+	struct work_struct work;
+	unsigned int cpu;
+	bool placed;
+	bool done;
+	bool gone;
+};
+
+static DEFINE_PER_CPU(struct request, requests);
+
+static void on_hit(struct perf_event *event, struct perf_sample_data *data,
+		   struct pt_regs *regs)
+{
+}
+
+static void come_and_go(struct work_struct *work)
+{
+	struct request *req = container_of(work, struct request, work);
+	struct perf_event_attr attr;
+	struct perf_event *event;
+
+	hw_breakpoint_init(&attr);
+	attr.bp_addr = (unsigned long)&watched;
+	attr.bp_len = HW_BREAKPOINT_LEN_8;
+	attr.bp_type = HW_BREAKPOINT_W;
+	event = perf_event_create_kernel_counter(&attr, req->cpu, NULL, on_hit, NULL);
+	WRITE_ONCE(req->placed, true);
+	if (!IS_ERR(event)) {
+		while (!READ_ONCE(req->done))
+			cpu_relax();
+		perf_event_release_kernel(event);
+	}
+	WRITE_ONCE(req->gone, true);
+}
+
+/*
+ * The VMM is bound to its CPU, and goes on running here but for preemption.
+ * Preemption is not disabled: placing a breakpoint waits for RCU.
+ */
+static void breakpoint_from_another_cpu(bool hit)
+{
+	unsigned int cpu = raw_smp_processor_id();
+	unsigned int other = cpumask_any_but(cpu_online_mask, cpu);
+	struct request *req = per_cpu_ptr(&requests, cpu);
+
+	if (other >= nr_cpu_ids)
+		return;
+	WRITE_ONCE(req->placed, false);
+	WRITE_ONCE(req->done, false);
+	WRITE_ONCE(req->gone, false);
+	schedule_work_on(other, &req->work);
+	while (!READ_ONCE(req->placed))
+		cpu_relax();
+	if (hit)
+		WRITE_ONCE(watched, 1);
+	WRITE_ONCE(req->done, true);
+	while (!READ_ONCE(req->gone))
+		cpu_relax();
+}
+
+/* In the ioctl, between the exit and the return to user space. */
+void l1_after_exit(void)
+{
+	unsigned int what = READ_ONCE(after_exit);
+
+	switch (what) {
+	case L1_SLEEP:
+		usleep_range(100, 200);
+		break;
+	case L1_BREAKPOINT:
+	case L1_DEBUG:
+		breakpoint_from_another_cpu(what == L1_DEBUG);
+		break;
+	}
+}
+
+void __init l1_init(void)
+{
+	unsigned int cpu;
+
+	for_each_possible_cpu(cpu) {
+		per_cpu(requests, cpu).cpu = cpu;
+		INIT_WORK(&per_cpu(requests, cpu).work, come_and_go);
+	}
+}
+
+void l1_fini(void)
+{
+	unsigned int cpu;
+
+	for_each_possible_cpu(cpu)
+		flush_work(&per_cpu(requests, cpu).work);
+}

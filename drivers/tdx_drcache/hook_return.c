@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The return hook: a user-return notifier, for kernels that have nothing better.
+ * It sees the VMM on its way back to user space, long after the exit: interrupts
+ * were taken, and other tasks may have run. So it has to know that nobody has
+ * touched the debug registers since the L2 left them.
+ *
+ * L1 writes them in three places: when a task with breakpoints is switched to,
+ * when a breakpoint of a CPU comes or goes, and when it handles a #DB. The
+ * notifier runs at every return to user space of its CPU, and each time notes
+ * down who returned and
+ *
+ *   - how often that task has been switched away from: the same at the next
+ *     return means that no other ran here in between;
+ *   - how many function-call interrupts the CPU has had: breakpoints come to it
+ *     and go from it by these, but for those of the task that runs;
+ *   - how many #DBs.
+ *
+ * If all are the same when the ioctl that enters the L2 returns as they were when
+ * its caller last went to user space, the registers are as the last exit left
+ * them. If not, the exit is a miss.
+ *
+ * Only the return of that ioctl, with success, captures: at any other, an exit
+ * that was missed before would pass for one that is intact now. What the ioctl
+ * was, the caller's own registers say; a VMM that lies there has its own
+ * snapshots wrong.
+ */
+#include <linux/kdebug.h>
+#include <linux/kprobes.h>
+#include <linux/module.h>
+#include <linux/percpu.h>
+#include <linux/sched.h>
+#include <linux/sched/task_stack.h>
+#include <linux/unistd.h>
+#include <linux/user-return-notifier.h>
+#include <asm/cpufeature.h>
+#include <asm/hardirq.h>
+#include <uapi/linux/tdx_drcache.h>
+
+#include "compat.h"
+#include "hook.h"
+#include "vcpu.h"
+
+#ifdef CONFIG_USER_RETURN_NOTIFIER
+
+/**
+ * struct return_cpu - what the last return to user space of this CPU noted down
+ * @urn: the notifier
+ * @task: who returned; compared, never followed
+ * @switches: how often it had been switched away from
+ * @calls: function-call interrupts of this CPU
+ * @debugs: #DBs of this CPU
+ */
+struct return_cpu {
+	struct user_return_notifier urn;
+	const struct task_struct *task;
+	unsigned long switches;
+	unsigned int calls;
+	unsigned int debugs;
+};
+
+static DEFINE_PER_CPU(struct return_cpu, return_cpu);
+
+/* #DBs that L1 has had on this CPU while the hook was placed. */
+static DEFINE_PER_CPU(unsigned int, debugs);
+
+/* Does this CPU return from an ioctl that has entered the L2? */
+static bool returns_from_l2(const struct pt_regs *regs)
+{
+	return regs->orig_ax == __NR_ioctl &&
+	       (u32)regs->si == MSHV_VTL_RETURN_TO_LOWER_VTL && !regs->ax;
+}
+
+/* Interrupts are off. */
+static void on_user_return(struct user_return_notifier *urn)
+{
+	struct return_cpu *r = container_of(urn, struct return_cpu, urn);
+	const struct task_struct *task = current;
+	const struct return_cpu now = {
+		.task = task,
+		.switches = task->nvcsw + task->nivcsw,
+		.calls = drcache_call_interrupts(),
+		.debugs = this_cpu_read(debugs),
+	};
+	bool intact = r->task == now.task && r->switches == now.switches &&
+		      r->calls == now.calls && r->debugs == now.debugs;
+	const struct mshv_vtl_run *run;
+
+	r->task = now.task;
+	r->switches = now.switches;
+	r->calls = now.calls;
+	r->debugs = now.debugs;
+
+	if (!returns_from_l2(task_pt_regs(current)))
+		return;
+	run = drcache_vcpu_run();
+	if (!run || task->mm != drcache_vcpu_mm())
+		return;
+	if (intact)
+		drcache_vcpu_exit_late(READ_ONCE(run->exit_info.rax),
+				       READ_ONCE(run->entry_rcx));
+	else
+		drcache_vcpu_missed();
+}
+
+static int on_die(struct notifier_block *nb, unsigned long why, void *data)
+{
+	if (why == DIE_DEBUG)
+		this_cpu_inc(debugs);
+	return NOTIFY_DONE;
+}
+NOKPROBE_SYMBOL(on_die);
+
+static struct notifier_block die_nb = { .notifier_call = on_die };
+
+static bool return_available(void)
+{
+	return boot_cpu_has(X86_FEATURE_TDX_GUEST) || drcache_vcpu_emulated();
+}
+
+static int return_place(void)
+{
+	return register_die_notifier(&die_nb);
+}
+
+/* Every CPU is disarmed, and its notifier gone. */
+static void return_remove(void)
+{
+	unregister_die_notifier(&die_nb);
+}
+
+static void return_arm(void)
+{
+	struct return_cpu *r = this_cpu_ptr(&return_cpu);
+
+	/* Nothing of before counts. */
+	r->task = NULL;
+	r->urn.on_user_return = on_user_return;
+	user_return_notifier_register(&r->urn);
+}
+
+static void return_disarm(void)
+{
+	user_return_notifier_unregister(&this_cpu_ptr(&return_cpu)->urn);
+}
+
+#else
+
+static bool return_available(void)
+{
+	return false;
+}
+
+static int return_place(void)
+{
+	return -ENODEV;
+}
+
+static void return_remove(void)
+{
+}
+
+static void return_arm(void)
+{
+}
+
+static void return_disarm(void)
+{
+}
+
+#endif /* CONFIG_USER_RETURN_NOTIFIER */
+
+const struct drcache_hook drcache_hook_return = {
+	.id		= TDX_DRCACHE_HOOK_RETURN,
+	.name		= "return",
+	.wants		= "TDX guest with CONFIG_USER_RETURN_NOTIFIER",
+	.needs_run_page	= true,
+	.available	= return_available,
+	.place		= return_place,
+	.remove		= return_remove,
+	.arm		= return_arm,
+	.disarm		= return_disarm,
+};

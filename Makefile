@@ -41,6 +41,9 @@ demo:
 check:
 	@scripts/check
 
+matrix:
+	@scripts/build-matrix
+
 count:
 	@scripts/count
 
@@ -62,6 +65,7 @@ help:
 	@echo 'On a Debian 12 machine, as root (they install packages and use QEMU):'
 	@echo '  demo       boot a stock kernel, run an L2 and show its debug registers'
 	@echo '  check      every test'
+	@echo '  matrix     build and test on Debian'"'"'s 6.1, 6.12 and newest kernels'
 	@echo '  count      instructions that an exit costs, with and without the module'
 	@echo
 	@echo 'Variables:'
@@ -69,4 +73,4 @@ help:
 	@echo '  DRCACHE_BUILD=DIR  for whatever is downloaded or built (now: $(DRCACHE_BUILD))'
 	@echo '  DESTDIR=, PREFIX=  for install (PREFIX is $(PREFIX))'
 
-.PHONY: all modules tools install uninstall demo check count clean distclean help
+.PHONY: all modules tools install uninstall demo check matrix count clean distclean help

@@ -105,7 +105,7 @@ void l1_after_exit(void)
 
 	switch (what) {
 	case L1_SLEEP:
-		usleep_range(100, 200);
+		msleep(1);
 		break;
 	case L1_BREAKPOINT:
 	case L1_DEBUG:

@@ -6,6 +6,10 @@
 #ifndef _DRCACHE_COMPAT_H
 #define _DRCACHE_COMPAT_H
 
+#ifndef CONFIG_X86_64
+#error "tdx_drcache is for x86-64: a TDX trust domain runs nothing else"
+#endif
+
 #include <linux/fprobe.h>
 #include <linux/mm.h>
 #include <linux/version.h>
@@ -46,11 +50,16 @@ static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set,
 #endif
 #endif
 
-/* Function-call interrupts that this CPU has had. */
-#ifdef CONFIG_SMP
-#define drcache_call_interrupts()	this_cpu_read(irq_stat.irq_call_count)
-#else
+/*
+ * Function-call interrupts that this CPU has had. By 7.3 the members of irq_stat
+ * are an array; what is new with it is inc_perf_irq_stat().
+ */
+#ifndef CONFIG_SMP
 #define drcache_call_interrupts()	0
+#elif defined(inc_perf_irq_stat)
+#define drcache_call_interrupts()	this_cpu_read(irq_stat.counts[IRQ_COUNT_CALL_FUNCTION])
+#else
+#define drcache_call_interrupts()	this_cpu_read(irq_stat.irq_call_count)
 #endif
 
 #endif /* _DRCACHE_COMPAT_H */

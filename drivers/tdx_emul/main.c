@@ -81,12 +81,12 @@ static int __init check_machine(void)
 		pr_err("the CPU has no AMD SVM with nested paging (in QEMU: -accel tcg -cpu max)\n");
 		return -ENODEV;
 	}
-	rdmsrl(MSR_VM_CR, val);
+	val = read_msr(MSR_VM_CR);
 	if (val & VM_CR_SVMDIS) {
 		pr_err("AMD SVM is disabled by the firmware\n");
 		return -ENODEV;
 	}
-	rdmsrl(MSR_EFER, val);
+	val = read_msr(MSR_EFER);
 	if (val & EFER_SVME) {
 		pr_err("AMD SVM is in use (by kvm_amd?)\n");
 		return -EBUSY;

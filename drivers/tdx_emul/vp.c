@@ -21,7 +21,6 @@
 #include <linux/string.h>
 #include <linux/tdx_emul.h>
 #include <asm/debugreg.h>
-#include <asm/msr.h>
 #include <asm/pkru.h>
 #include <asm/processor.h>
 #include <asm/svm.h>
@@ -91,6 +90,10 @@ static void *io_map, *msr_map;
 /* MSRs from 0xC0000000 have two bits each from byte 0x800. */
 #define MSR_MAP_EFER	(0x800 + (MSR_EFER & 0x1fff) * 2 / 8)
 
+/* Kernels differ in its name: AMD's manual, volume 2, appendix B. */
+#define VMCB_NESTED_CTL		0x90
+#define VMCB_NESTED_PAGING	BIT(0)
+
 #define NPT_FLAGS	(_PAGE_PRESENT | _PAGE_RW | _PAGE_USER)
 
 static void set_seg(struct vmcb_seg *seg, u16 attrib)
@@ -134,7 +137,7 @@ static void vmcb_reset(struct vmcb *vmcb, unsigned int vm)
 	control->msrpm_base_pa = __pa(msr_map);
 	control->asid = vm;
 	control->int_ctl = V_INTR_MASKING_MASK;
-	control->nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
+	*(u64 *)((u8 *)vmcb + VMCB_NESTED_CTL) = VMCB_NESTED_PAGING;
 	control->nested_cr3 = __pa(npt_root);
 
 	set_seg(&save->cs, 0x9b);
@@ -466,18 +469,18 @@ static void svm_enable(void *unused)
 	struct tdx_emul_vp *vp = this_cpu_ptr(&tdx_emul_vp);
 	u64 efer;
 
-	rdmsrl(MSR_EFER, efer);
-	wrmsrl(MSR_EFER, efer | EFER_SVME);
-	wrmsrl(MSR_VM_HSAVE_PA, __pa(vp->hsave));
+	efer = read_msr(MSR_EFER);
+	write_msr(MSR_EFER, efer | EFER_SVME);
+	write_msr(MSR_VM_HSAVE_PA, __pa(vp->hsave));
 }
 
 static void svm_disable(void *unused)
 {
 	u64 efer;
 
-	wrmsrl(MSR_VM_HSAVE_PA, 0);
-	rdmsrl(MSR_EFER, efer);
-	wrmsrl(MSR_EFER, efer & ~EFER_SVME);
+	write_msr(MSR_VM_HSAVE_PA, 0);
+	efer = read_msr(MSR_EFER);
+	write_msr(MSR_EFER, efer & ~EFER_SVME);
 }
 
 /* A CPU comes: on it, before tasks run there. */
@@ -487,7 +490,7 @@ int tdx_emul_vp_online(unsigned int cpu)
 	unsigned int i;
 	u64 efer;
 
-	rdmsrl(MSR_EFER, efer);
+	efer = read_msr(MSR_EFER);
 	if (efer & EFER_SVME)
 		return -EBUSY;
 	vp->host = (void *)get_zeroed_page(GFP_KERNEL);

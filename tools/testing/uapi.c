@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -174,6 +175,47 @@ TEST_F(dev, another_process_cannot_own)
 	}
 	ASSERT_EQ(waitpid(pid, &status, 0), pid);
 	EXPECT_EQ(status, 0);
+}
+
+/* The file that another process is handed over a socket is the same file. */
+TEST_F(dev, passed_over_a_socket)
+{
+	char buf[CMSG_SPACE(sizeof(int))] = { 0 }, byte = 0;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = buf, .msg_controllen = sizeof(buf),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	int sv[2], other, status;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, sv))
+		SKIP(return, "this kernel has no Unix sockets");
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		if (recvmsg(sv[1], &msg, 0) != 1)
+			_exit(1);
+		memcpy(&other, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(other));
+		/* The sender has bound it, and is gone from it. */
+		if (!do_bind(other, 0, 0) || errno != EBUSY)
+			_exit(2);
+		_exit(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, other, 0) == MAP_FAILED ? 3 : 0);
+	}
+	other = open(TDX_DRCACHE_DEV, O_RDONLY);
+	ASSERT_GE(other, 0);
+	ASSERT_EQ(do_bind(other, 0, 0), 0);
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &other, sizeof(other));
+	ASSERT_EQ(sendmsg(sv[0], &msg, 0), 1);
+	close(other);
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+	/* The last of its owners is gone. */
+	EXPECT_EQ(do_bind(self->fd, 0, 0), 0);
 }
 
 TEST_F(dev, module_is_busy_while_in_use)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+#
+# The tests of a hook, with tdx_drcache loaded over the emulated host driver. To be
+# sourced by a job after ktap.sh.
+
+fails() { ! "$@"; }
+knob() { echo "$2" >/sys/module/tdx_emul/parameters/"$1"; }
+l1_knob() { echo "$2" >/sys/module/mshv_vtl_emul/parameters/"$1"; }
+
+# hook_tests HOOK
+hook_tests()
+{
+	hook=$1
+	some=100
+	# A late capture misses what it is not sure of, the more the busier L1 is.
+	exact=0 late=0
+	[ $hook != return ] || exact=$((some - 1)) late=$some
+	t "$hook: GET_INFO names it" sh -c "drcbind --info | grep -q 'hook $hook'"
+	t "$hook: counter" drcvmm -c 0,1 -n $some -v --max-misses $exact
+	t "$hook: breakpoint" drcvmm -c 0,1 --guest breakpoint -n $some -v --max-misses $exact
+	t "$hook: every way of leaving" drcvmm -c 0,1 --guest exits -n 50 -v
+	knob refuse 3
+	t "$hook: refused entries" drcvmm -n $some -v --max-misses $exact
+	knob refuse 0
+
+	l1_knob reenter 2
+	t "$hook: the last of three exits in one ioctl" \
+		drcvmm -n $some --verify=guest --max-misses $exact
+	# fprobe is blind while RCU is not watching: it must not guess.
+	blind=$exact must_miss=0
+	[ $hook != fprobe ] || blind=$some must_miss=$some
+	t "$hook: the last of three, RCU not watching from the second on" \
+		drcvmm -n $some --enter 0x10 --verify=guest --min-misses $must_miss \
+		--max-misses $blind
+	l1_knob reenter 0
+	t "$hook: RCU not watching" \
+		drcvmm -n $some --enter 1 --verify=guest --min-misses $must_miss --max-misses $blind
+
+	# What L1 does to the registers after the exit is not taken for the L2's.
+	for what in 1 2 3; do
+		case $what in
+		1) desc="another task runs" ;;
+		2) desc="a breakpoint comes to the CPU and goes" ;;
+		3) desc="L1 has a debug exception" ;;
+		esac
+		l1_knob after_exit $what
+		t "$hook: $desc between exit and return" \
+			drcvmm -n 100 --verify=guest --min-misses $((late ? 100 : 0)) \
+			--max-misses $((late ? 100 : 0))
+	done
+	l1_knob after_exit 0
+
+	t "$hook: a VMM on another CPU gets nothing" \
+		drcvmm -c 1 --bind 0 -n 100 --min-misses 100
+	taskset 1 sh -c 'while :; do :; done' &
+	busy=$!
+	t "$hook: another process runs on the CPU" \
+		drcvmm -n $some --verify=guest --max-misses $((late ? some : 0))
+	kill $busy
+	wait $busy
+	l1bp 0 >/dev/null &
+	l1bp=$!
+	sleep 0.5
+	t "$hook: snapshots beside a breakpoint of L1's say so" sh -c '
+		drcvmm -n 100 --verify=guest >/tmp/hwbp
+		n=$(sed -n "s/.*exits, \([0-9]*\) captured.*/\1/p" /tmp/hwbp)
+		grep -q " $n with L1_HWBP" /tmp/hwbp && [ "$n" -ge 1 ]'
+	kill $l1bp
+	wait $l1bp
+}

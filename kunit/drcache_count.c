@@ -42,6 +42,19 @@ static noinline void no_exit(u64 rax, u64 rcx)
 	barrier();
 }
 
+/* What the fprobe hook goes by; the owner's run page says what the exit was. */
+void mshv_vtl_return_tdx(void);
+noinline void mshv_vtl_return_tdx(void)
+{
+	barrier();
+}
+
+static noinline void fprobed_exit(u64 rax, u64 rcx)
+{
+	mshv_vtl_return_tdx();
+	barrier();
+}
+
 /* Ticks of BATCH calls, in the quickest of BATCHES batches. */
 static u64 measure(void (*fn)(u64 rax, u64 rcx), u64 rax)
 {
@@ -93,6 +106,21 @@ static const struct kernel_param_ops exit_ops = {
 };
 module_param_cb(exit, &exit_ops, NULL, 0400);
 MODULE_PARM_DESC(exit, "read it to have exits, and what each kind took");
+
+static int fprobe_get(char *buf, const struct kernel_param *kp)
+{
+	u64 ticks;
+
+	measure(fprobed_exit, 0);
+	ticks = measure(fprobed_exit, 0) - measure(no_exit, 0);
+	return sysfs_emit(buf, "%llu.%02llu\n", ticks / BATCH, ticks % BATCH);
+}
+
+static const struct kernel_param_ops fprobe_ops = {
+	.get = fprobe_get,
+};
+module_param_cb(fprobe, &fprobe_ops, NULL, 0400);
+MODULE_PARM_DESC(fprobe, "read it to have calls of mshv_vtl_return_tdx(), and what one took");
 
 MODULE_DESCRIPTION("What an exit costs with tdx_drcache");
 MODULE_AUTHOR("The tdx-drcache maintainers");

@@ -68,4 +68,16 @@ hook_tests()
 		grep -q " $n with L1_HWBP" /tmp/hwbp && [ "$n" -ge 1 ]'
 	kill $l1bp
 	wait $l1bp
+
+	# Nobody is in an L2 then: the stand-in's vCPUs do not outlive their CPU.
+	drcbind --hold --run-page 1 >/tmp/hold &
+	holder=$!
+	sleep 0.5
+	t "$hook: the CPU goes and comes back while it is bound" sh -c '
+		cpu=/sys/devices/system/cpu/cpu1/online
+		echo 0 >$cpu && drcbind --run-page 1 | grep -q ENXIO &&
+		echo 1 >$cpu && drcbind --run-page 1 | grep -q EBUSY'
+	kill $holder
+	wait $holder
+	t "$hook: and an L2 runs there as before" drcvmm -c 1 -n $some -v --max-misses $exact
 }

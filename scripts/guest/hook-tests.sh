@@ -49,6 +49,10 @@ hook_tests()
 			drcvmm -n 100 --verify=guest --min-misses $((late ? 100 : 0)) \
 			--max-misses $((late ? 100 : 0))
 	done
+	l1_knob after_exit 1
+	t "$hook: and a later system call does not make it look intact" \
+		drcvmm -n 100 --syscall --verify=guest --min-misses $((late ? 100 : 0)) \
+		--max-misses $((late ? 100 : 0))
 	l1_knob after_exit 0
 
 	t "$hook: a VMM on another CPU gets nothing" \
@@ -72,7 +76,7 @@ hook_tests()
 	# Nobody is in an L2 then: the stand-in's vCPUs do not outlive their CPU.
 	drcbind --hold --run-page 1 >/tmp/hold &
 	holder=$!
-	sleep 0.5
+	until grep -q . /tmp/hold; do sleep 0.1; done
 	t "$hook: the CPU goes and comes back while it is bound" sh -c '
 		cpu=/sys/devices/system/cpu/cpu1/online
 		echo 0 >$cpu && drcbind --run-page 1 | grep -q ENXIO &&

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <mshv/mshv_vtl.h>
@@ -61,6 +62,7 @@ static struct {
 	unsigned int enter;
 	int bind_cpu;
 	bool guest_only;
+	bool syscall;
 	unsigned int tick_us;
 	unsigned int timeout_s;
 	bool verify;
@@ -331,6 +333,8 @@ static void on_interrupt(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
 	v->last_count = count;
 	v->flags = 0;
 	v->interrupts++;
+	if (opt.syscall)
+		syscall(SYS_getppid);
 	if (opt.method == READ_MSHV)
 		read_mshv(&regs);
 	else
@@ -727,7 +731,7 @@ static void parse_cpus(char *arg, struct argp_state *state)
 
 enum {
 	KEY_GUEST = 0x100, KEY_SHOW, KEY_TICK, KEY_TIMEOUT, KEY_MIN_MISSES, KEY_MAX_MISSES,
-	KEY_ENTER, KEY_BIND,
+	KEY_ENTER, KEY_BIND, KEY_SYSCALL,
 };
 
 static const struct argp_option options[] = {
@@ -749,6 +753,8 @@ static const struct argp_option options[] = {
 	  "play idle when entered again)", 0 },
 	{ "bind", KEY_BIND, "CPU", 0,
 	  "bind to this CPU instead of the vCPU's: every exit is a miss", 0 },
+	{ "syscall", KEY_SYSCALL, NULL, 0,
+	  "make another system call between an exit and the read", 0 },
 	{ "min-misses", KEY_MIN_MISSES, "N", 0, "fewer misses are a failure", 0 },
 	{ "show", KEY_SHOW, "N", 0, "show the first N exits in the guest's loop, read in every way", 0 },
 	{ "tick", KEY_TICK, "USEC", 0,
@@ -781,6 +787,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		break;
 	case KEY_BIND:
 		opt.bind_cpu = parse_number(arg, 0, CPU_SETSIZE - 1, state);
+		break;
+	case KEY_SYSCALL:
+		opt.syscall = true;
 		break;
 	case KEY_MIN_MISSES:
 		opt.min_misses = parse_number(arg, 0, UINT32_MAX, state);

@@ -22,6 +22,9 @@ tools:
 
 install: all
 	$(kbuild) modules_install $(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR))
+	@# The test modules are of no use there.
+	find $(DESTDIR)/lib/modules \( -name 'drcache_count.ko*' \
+		-o -name 'tdx_drcache_kunit.ko*' \) -delete
 	install -D -m 755 $(DRCACHE_BUILD)/tools/drcvmm $(DESTDIR)$(PREFIX)/bin/drcvmm
 	install -D -m 644 include/uapi/linux/tdx_drcache.h \
 		$(DESTDIR)$(PREFIX)/include/linux/tdx_drcache.h

@@ -50,8 +50,13 @@ matrix:
 count:
 	@scripts/count
 
+# Not kbuild's: that one goes through $(DRCACHE_BUILD) too, and its kernels.
 clean:
-	-$(kbuild) clean
+	find drivers kunit \( -name '*.o' -o -name '*.ko' -o -name '*.mod' \
+		-o -name '*.mod.c' -o -name '.*.cmd' -o -name '.*.d' \
+		-o -name modules.order \) -delete
+	rm -f Module.symvers modules.order .Module.symvers.cmd .modules.order.cmd \
+		.module-common.*
 	$(MAKE) -C tools O=$(DRCACHE_BUILD)/tools clean
 
 distclean: clean

@@ -10,6 +10,7 @@
 #include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/perf_event.h>
+#include <linux/sched.h>
 #include <linux/smp.h>
 #include <linux/workqueue.h>
 
@@ -102,10 +103,13 @@ static void breakpoint_from_another_cpu(bool hit)
 void l1_after_exit(void)
 {
 	unsigned int what = READ_ONCE(after_exit);
+	unsigned long switches = current->nvcsw;
 
 	switch (what) {
 	case L1_SLEEP:
-		msleep(1);
+		/* A timer that is quick ends a sleep before it began. */
+		while (current->nvcsw == switches)
+			msleep(1);
 		break;
 	case L1_BREAKPOINT:
 	case L1_DEBUG:

@@ -16,7 +16,7 @@
 #include <asm/hardirq.h>
 #include <asm/cpufeatures.h>
 
-/* 6.3, bc292ab00f6c: vma->vm_flags is changed by vm_flags_*(). */
+/* 6.3: vma->vm_flags is changed by vm_flags_*(). */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
 static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set,
 				vm_flags_t clear)
@@ -25,7 +25,7 @@ static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set,
 }
 #endif
 
-/* 6.8, 765a0542fdc7: the kernel says whether it is the host of TDX guests. */
+/* 6.8: the kernel says whether it is the host of TDX guests. */
 #ifdef X86_FEATURE_TDX_HOST_PLATFORM
 #define drcache_is_tdx_host()	boot_cpu_has(X86_FEATURE_TDX_HOST_PLATFORM)
 #else
@@ -33,8 +33,8 @@ static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set,
 #endif
 
 /*
- * 6.5, 39d954200bf6: fprobe handlers take ret_ip.
- * 6.14, 762abbc0d09f: they take ftrace_regs, not pt_regs.
+ * 6.5: fprobe handlers take ret_ip.
+ * 6.14: they take ftrace_regs, not pt_regs.
  * Before 6.5 the fprobe hook is not there.
  */
 #if defined(CONFIG_FPROBE) && LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)

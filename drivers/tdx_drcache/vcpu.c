@@ -89,10 +89,11 @@ static int cpuhp_state;
  * The exit path. Takes no lock, calls nothing, cannot fault, and does not need
  * RCU. What it costs is that much whatever is bound elsewhere.
  */
-static __always_inline void vcpu_exit(u64 exit_rax, u64 entry_rcx, u32 flags)
+static __always_inline void vcpu_exit(u64 exit_rax, u64 entry_rcx, const u32 late)
 {
 	struct tdx_drcache_slot *slot = this_cpu_read(drcache_cpu.slot);
 	struct drcache_regs regs;
+	u32 flags;
 
 	if (!slot)
 		return;
@@ -113,8 +114,8 @@ static __always_inline void vcpu_exit(u64 exit_rax, u64 entry_rcx, u32 flags)
 	}
 
 	drcache_regs_read(&regs);
-	flags |= this_cpu_read(drcache_cpu.flags) |
-		 drcache_exit_vm(entry_rcx) << TDX_DRCACHE_VM_SHIFT;
+	flags = late | this_cpu_read(drcache_cpu.flags) |
+		drcache_exit_vm(entry_rcx) << TDX_DRCACHE_VM_SHIFT;
 	/*
 	 * L1's perf and ptrace breakpoints are in the same registers, and the
 	 * L2 ran with them.
@@ -125,7 +126,7 @@ static __always_inline void vcpu_exit(u64 exit_rax, u64 entry_rcx, u32 flags)
 	}
 	drcache_slot_publish(slot, flags, exit_rax, &regs);
 	this_cpu_inc(drcache_cpu.published);
-	if (flags & TDX_DRCACHE_LATE)
+	if (late)	/* known when compiled */
 		this_cpu_inc(drcache_cpu.late);
 }
 

@@ -4,8 +4,10 @@
  * partitioning: TDG.VP.ENTER, TDG.VP.RD and TDG.VP.WR. Numbers and layouts
  * only.
  *
- * Source: Intel TDX Module ABI Reference and TD Partitioning Architecture
- * Specification, version 1.5.
+ * The classes, the leaf numbers and what TDG.VP.ENTER returns in RAX, RCX and R8
+ * to R12 are as read in the sources of the TDX module 1.5 and of OpenHCL's kernel.
+ * The error codes, and what is in RDX, RSI and RDI, were not checked against
+ * either: only the emulator and its callers use them.
  */
 #ifndef _TDX_TDG_VP_H
 #define _TDX_TDG_VP_H

@@ -7,6 +7,7 @@
 #define _DRCACHE_EXIT_H
 
 #include <linux/bits.h>
+#include <linux/compiler.h>
 #include <linux/types.h>
 #include <tdx/tdg_vp.h>
 
@@ -24,6 +25,23 @@ static __always_inline unsigned int drcache_exit_vm(u64 entry_rcx)
 	return (entry_rcx & TDX_ENTRY_VM_MASK) >> TDX_ENTRY_VM_SHIFT;
 }
 
+/* Did an L2 run? What most exits and what most interrupts have comes first. */
+static __always_inline bool drcache_exit_l2_ran(u64 rax)
+{
+	u64 class;
+
+	/* Class SUCCESS, and no failure. */
+	if (likely(rax < TDX_ENTRY_FAILURE))
+		return true;
+	if (rax & TDX_ENTRY_FAILURE)
+		return false;
+	class = rax >> TDX_CLASS_SHIFT;
+	/* Not TDX_CLASS_PENDING_INTERRUPT, whose low half looks like reason 0. */
+	return likely(class == TDX_CLASS_L2_EXIT_HOST_ROUTED_ASYNC) ||
+	       class == TDX_CLASS_L2_EXIT_PENDING_INTERRUPT ||
+	       class == TDX_CLASS_L2_EXIT_HOST_ROUTED_TDVMCALL;
+}
+
 /**
  * drcache_exit_decode() - what to do at an exit
  * @rax: RAX as TDG.VP.ENTER left it
@@ -36,25 +54,15 @@ static __always_inline unsigned int drcache_exit_vm(u64 entry_rcx)
 static __always_inline enum drcache_exit
 drcache_exit_decode(u64 rax, u64 entry_rcx, u64 reasons)
 {
-	unsigned int reason = rax & TDX_BASIC_REASON_MASK;
-
-	switch (rax >> TDX_CLASS_SHIFT) {
-	case TDX_CLASS_SUCCESS:
-	case TDX_CLASS_L2_EXIT_HOST_ROUTED_ASYNC:
-	case TDX_CLASS_L2_EXIT_PENDING_INTERRUPT:
-		break;
-	case TDX_CLASS_L2_EXIT_HOST_ROUTED_TDVMCALL:
-		return DRCACHE_EXIT_FILTERED;
-	default:
-		/* TDX_CLASS_PENDING_INTERRUPT, whose low half looks like reason 0. */
-		return DRCACHE_EXIT_REFUSED;
-	}
-	if (rax & TDX_ENTRY_FAILURE)
-		return DRCACHE_EXIT_REFUSED;
+	/* Most exits end here: one bit test, as the CPU takes the number modulo 64. */
+	if (!(reasons & BIT_ULL(rax & 63)))
+		return drcache_exit_l2_ran(rax) ? DRCACHE_EXIT_FILTERED :
+						  DRCACHE_EXIT_REFUSED;
 	/* VM 0 is L1 itself. */
-	if (!(entry_rcx & TDX_ENTRY_VM_MASK))
+	if (!drcache_exit_l2_ran(rax) || !(entry_rcx & TDX_ENTRY_VM_MASK))
 		return DRCACHE_EXIT_REFUSED;
-	if (reason > 63 || !(reasons & BIT_ULL(reason)))
+	if (rax >> TDX_CLASS_SHIFT == TDX_CLASS_L2_EXIT_HOST_ROUTED_TDVMCALL ||
+	    (rax & TDX_BASIC_REASON_MASK) > 63)
 		return DRCACHE_EXIT_FILTERED;
 	return DRCACHE_EXIT_CAPTURE;
 }

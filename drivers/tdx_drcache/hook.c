@@ -54,7 +54,7 @@ static const struct drcache_hook *choose(void)
 	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
 		if (forced && hooks[i] != forced)
 			continue;
-		if (hooks[i]->available())
+		if (hooks[i]->available && hooks[i]->available())
 			return hooks[i];
 	}
 	return NULL;

@@ -76,22 +76,6 @@ static bool fprobe_available(void)
 	return there;
 }
 
-#else
-
-static bool fprobe_available(void)
-{
-	return false;
-}
-
-static int fprobe_place(void)
-{
-	return -ENODEV;
-}
-
-static void fprobe_remove(void)
-{
-}
-
 #endif /* DRCACHE_FPROBE */
 
 const struct drcache_hook drcache_hook_fprobe = {
@@ -99,7 +83,9 @@ const struct drcache_hook drcache_hook_fprobe = {
 	.name		= "fprobe",
 	.wants		= "traceable mshv_vtl_return_tdx()",
 	.needs_run_page	= true,
+#ifdef DRCACHE_FPROBE
 	.available	= fprobe_available,
 	.place		= fprobe_place,
 	.remove		= fprobe_remove,
+#endif
 };

@@ -47,53 +47,41 @@
  * struct return_cpu - what the last return to user space of this CPU noted down
  * @urn: the notifier
  * @task: who returned; compared, never followed
- * @switches: how often it had been switched away from
- * @calls: function-call interrupts of this CPU
- * @debugs: #DBs of this CPU
+ * @events: its switches, and this CPU's function-call interrupts and #DBs. One
+ *	sum is enough: none of them ever goes down.
+ * @debugs: #DBs that L1 has had on this CPU while the hook was placed
  */
 struct return_cpu {
 	struct user_return_notifier urn;
 	const struct task_struct *task;
-	unsigned long switches;
-	unsigned int calls;
+	unsigned int events;
 	unsigned int debugs;
 };
 
 static DEFINE_PER_CPU(struct return_cpu, return_cpu);
 
-/* #DBs that L1 has had on this CPU while the hook was placed. */
-static DEFINE_PER_CPU(unsigned int, debugs);
-
 /* Does this CPU return from an ioctl that has entered the L2? */
-static bool returns_from_l2(const struct pt_regs *regs)
+static __always_inline bool returns_from_l2(const struct pt_regs *regs)
 {
 	return regs->orig_ax == __NR_ioctl &&
 	       (u32)regs->si == MSHV_VTL_RETURN_TO_LOWER_VTL && !regs->ax;
 }
 
-/* Interrupts are off. */
-static void on_user_return(struct user_return_notifier *urn)
+static __always_inline void note(struct return_cpu *r, const struct task_struct *task,
+				 unsigned int events)
 {
-	struct return_cpu *r = container_of(urn, struct return_cpu, urn);
-	const struct task_struct *task = current;
-	const struct return_cpu now = {
-		.task = task,
-		.switches = task->nvcsw + task->nivcsw,
-		.calls = drcache_call_interrupts(),
-		.debugs = this_cpu_read(debugs),
-	};
-	bool intact = r->task == now.task && r->switches == now.switches &&
-		      r->calls == now.calls && r->debugs == now.debugs;
-	const struct mshv_vtl_run *run;
+	r->task = task;
+	r->events = events;
+}
 
-	r->task = now.task;
-	r->switches = now.switches;
-	r->calls = now.calls;
-	r->debugs = now.debugs;
+/* An ioctl that has entered the L2 returns. Not inlined, to save the others its stack. */
+static noinline notrace void capture(struct return_cpu *r, const struct task_struct *task,
+				     unsigned int events)
+{
+	bool intact = r->task == task && r->events == events;
+	const struct mshv_vtl_run *run = drcache_vcpu_run();
 
-	if (!returns_from_l2(task_pt_regs(current)))
-		return;
-	run = drcache_vcpu_run();
+	note(r, task, events);
 	if (!run || task->mm != drcache_vcpu_mm())
 		return;
 	if (intact)
@@ -102,11 +90,27 @@ static void on_user_return(struct user_return_notifier *urn)
 	else
 		drcache_vcpu_missed();
 }
+NOKPROBE_SYMBOL(capture);
+
+/* Interrupts are off. Every return to user space of this CPU pays for this. */
+static notrace void on_user_return(struct user_return_notifier *urn)
+{
+	struct return_cpu *r = container_of(urn, struct return_cpu, urn);
+	const struct task_struct *task = current;
+	unsigned int events = task->nvcsw + task->nivcsw +
+			      drcache_call_interrupts() + r->debugs;
+
+	if (unlikely(returns_from_l2(task_pt_regs(current))))
+		capture(r, task, events);
+	else
+		note(r, task, events);
+}
+NOKPROBE_SYMBOL(on_user_return);
 
 static int on_die(struct notifier_block *nb, unsigned long why, void *data)
 {
 	if (why == DIE_DEBUG)
-		this_cpu_inc(debugs);
+		this_cpu_inc(return_cpu.debugs);
 	return NOTIFY_DONE;
 }
 NOKPROBE_SYMBOL(on_die);
@@ -144,30 +148,6 @@ static void return_disarm(void)
 	user_return_notifier_unregister(&this_cpu_ptr(&return_cpu)->urn);
 }
 
-#else
-
-static bool return_available(void)
-{
-	return false;
-}
-
-static int return_place(void)
-{
-	return -ENODEV;
-}
-
-static void return_remove(void)
-{
-}
-
-static void return_arm(void)
-{
-}
-
-static void return_disarm(void)
-{
-}
-
 #endif /* CONFIG_USER_RETURN_NOTIFIER */
 
 const struct drcache_hook drcache_hook_return = {
@@ -175,9 +155,11 @@ const struct drcache_hook drcache_hook_return = {
 	.name		= "return",
 	.wants		= "TDX guest with CONFIG_USER_RETURN_NOTIFIER",
 	.needs_run_page	= true,
+#ifdef CONFIG_USER_RETURN_NOTIFIER
 	.available	= return_available,
 	.place		= return_place,
 	.remove		= return_remove,
 	.arm		= return_arm,
 	.disarm		= return_disarm,
+#endif
 };

@@ -64,8 +64,7 @@ drcache_slot_publish(struct tdx_drcache_slot *slot, u32 flags, u64 exit_rax,
  */
 static __always_inline void drcache_slot_invalidate(struct tdx_drcache_slot *slot)
 {
-	if (slot->flags)
-		WRITE_ONCE(slot->flags, 0);
+	WRITE_ONCE(slot->flags, 0);
 }
 
 /**

@@ -186,6 +186,7 @@ const struct mm_struct *notrace drcache_vcpu_mm(void)
 {
 	return this_cpu_read(drcache_cpu.mm);
 }
+NOKPROBE_SYMBOL(drcache_vcpu_mm);
 
 /* These two: on the CPU itself, with interrupts off. */
 static void arm(struct drcache_cpu *c)
@@ -302,12 +303,13 @@ static int own(struct drcache_cpu *c, unsigned int cpu,
 	c->flags = TDX_DRCACHE_VALID;
 	if (host == TDX_DRCACHE_HOST_EMULATED)
 		c->flags |= TDX_DRCACHE_EMULATED;
-	c->published = 0;
-	c->filtered = 0;
-	c->refused = 0;
-	c->late = 0;
-	c->l1_hwbp = 0;
-	c->missed = 0;
+	/* Observers may be reading these. */
+	WRITE_ONCE(c->published, 0);
+	WRITE_ONCE(c->filtered, 0);
+	WRITE_ONCE(c->refused, 0);
+	WRITE_ONCE(c->late, 0);
+	WRITE_ONCE(c->l1_hwbp, 0);
+	WRITE_ONCE(c->missed, 0);
 
 	cpus_read_lock();
 	ret = smp_call_function_single(cpu, arm_ipi, c, true);

@@ -47,25 +47,25 @@ int __init drcache_hook_init(void)
 	return -EINVAL;
 }
 
-static const struct drcache_hook *choose(void)
+/* May the hook be used: this kernel can have it, and hook= does not say otherwise. */
+static bool is_allowed(const struct drcache_hook *h)
 {
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
-		if (forced && hooks[i] != forced)
-			continue;
-		if (hooks[i]->available && hooks[i]->available())
-			return hooks[i];
-	}
-	return NULL;
+	return h->place && (!forced || h == forced);
 }
 
 /* TDX_DRCACHE_HOOK_*: the hook in place, or the one that would be. */
 u32 drcache_hook_which(void)
 {
-	const struct drcache_hook *h = READ_ONCE(placed) ?: choose();
+	const struct drcache_hook *h = READ_ONCE(placed);
+	unsigned int i;
 
-	return h ? h->id : TDX_DRCACHE_HOOK_NONE;
+	if (h)
+		return h->id;
+	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
+		if (is_allowed(hooks[i]) && hooks[i]->available())
+			return hooks[i]->id;
+	}
+	return TDX_DRCACHE_HOOK_NONE;
 }
 
 /*
@@ -75,19 +75,26 @@ u32 drcache_hook_which(void)
 const struct drcache_hook *drcache_hook_get(void)
 {
 	const struct drcache_hook *h;
-	int ret;
+	int ret = -ENOENT;
+	unsigned int i;
 
 	if (users) {
 		users++;
 		return placed;
 	}
-	h = choose();
-	if (!h) {
+	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
+		h = hooks[i];
+		if (is_allowed(h))
+			ret = h->place();
+		/* Only if there is nothing for it to hook is it the next one's turn. */
+		if (ret != -ENOENT)
+			break;
+	}
+	if (ret == -ENOENT) {
 		pr_notice_ratelimited("no host driver to hook: found no %s\n",
 				      forced ? forced->wants : WANTS_ANY);
 		return ERR_PTR(-ENODEV);
 	}
-	ret = h->place();
 	if (ret) {
 		pr_notice_ratelimited("the %s hook could not be placed: %d\n",
 				      h->name, ret);

@@ -10,10 +10,10 @@
  * @name: for the hook= parameter
  * @wants: what it looks for in the kernel, for the log
  * @needs_run_page: it reads the exit from the owner's run page
- * @available: can it be placed now? NULL if this kernel is built without it; the
- *	rest is NULL then, too
- * @place: from now on have the exits of armed CPUs reported to vcpu.c; -ENODEV
- *	if there is nothing to hook
+ * @available: could it be placed now?
+ * @place: from now on have the exits of armed CPUs reported to vcpu.c; -ENOENT
+ *	if there is nothing to hook. NULL if this kernel is built without what the
+ *	hook needs; the others are NULL then, too.
  * @remove: when it returns no CPU is in vcpu.c by this hook, or will be
  * @arm: this CPU is armed; may be NULL
  * @disarm: this CPU is not armed any more; may be NULL

@@ -27,7 +27,7 @@ static int callout_place(void)
 
 	set_exit_hook = symbol_get(mshv_vtl_set_exit_hook);
 	if (!set_exit_hook)
-		return -ENODEV;
+		return -ENOENT;
 	ret = set_exit_hook(drcache_vcpu_exit);
 	if (ret)
 		symbol_put(mshv_vtl_set_exit_hook);

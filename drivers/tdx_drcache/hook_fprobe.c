@@ -46,8 +46,8 @@ static int fprobe_place(void)
 
 	probe = (struct fprobe) { .exit_handler = fprobe_exit };
 	ret = register_fprobe_syms(&probe, syms, ARRAY_SIZE(syms));
-	/* What is said of a symbol that is not there differs. */
-	return ret ? -ENODEV : 0;
+	/* What is said of a function that is not there, or not traceable, differs. */
+	return ret && ret != -ENOMEM ? -ENOENT : ret;
 }
 
 static void fprobe_remove(void)

@@ -124,6 +124,8 @@ static bool return_available(void)
 
 static int return_place(void)
 {
+	if (!return_available())
+		return -ENOENT;
 	return register_die_notifier(&die_nb);
 }
 

@@ -277,8 +277,8 @@ static void put_owner(struct drcache_cpu *c)
 static int own(struct drcache_cpu *c, unsigned int cpu,
 	       const struct tdx_drcache_bind *bind)
 {
-	u32 host = drcache_vcpu_host();
 	const struct drcache_hook *hook;
+	u32 host;
 	int ret;
 
 	if (c->owned)
@@ -288,6 +288,7 @@ static int own(struct drcache_cpu *c, unsigned int cpu,
 		return PTR_ERR(hook);
 	c->mm = current->mm;
 	mmgrab(c->mm);
+	host = drcache_vcpu_host();
 	if (host == TDX_DRCACHE_HOST_NONE) {
 		pr_notice_ratelimited("no host driver to hook: this is not a TDX guest\n");
 		ret = -ENODEV;

@@ -34,6 +34,22 @@ skip()
 	echo "SKIP $1: $2"
 }
 
+# leaks: a test that no memory was lost, where the kernel can tell.
+leaks()
+{
+	_leaks=/sys/kernel/debug/kmemleak
+	if [ ! -e $_leaks ]; then
+		skip "no memory was lost" "this kernel does not look for leaks"
+		return
+	fi
+	# What is younger than five seconds is not reported, and a pointer on its
+	# way from one place to another is missed once.
+	sleep 6
+	echo scan >$_leaks
+	echo scan >$_leaks
+	t "no memory was lost" sh -c "cat $_leaks && ! grep -q . $_leaks"
+}
+
 # ktap_end: send the report. Fails if a test did.
 ktap_end()
 {

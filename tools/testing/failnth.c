@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * failnth OPERATION [MODULE]: do OPERATION with its first fault injected, then with
+ * its second, and so on until it is through without one. Each time it must succeed,
+ * or fail with ENOMEM or EFAULT, and leave nothing behind: the next time starts
+ * over. Wants a kernel with fault injection, and the failslab and fail_page_alloc
+ * settings that scripts/guest/faults makes.
+ *
+ * Exits with 1 for another errno, and if there was no fault to inject.
+ */
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <mshv/mshv_vtl.h>
+#include <tdx_drcache_read.h>
+
+#define PAGE	4096
+
+/* What the operations share; there with each attempt's setup(). */
+static int fd = -1;
+static void *run_page, *mapping;
+static const char *module;
+
+static void setup_nothing(void)
+{
+}
+
+static void setup_open(void)
+{
+	fd = open(TDX_DRCACHE_DEV, O_RDONLY);
+	if (fd < 0) {
+		perror(TDX_DRCACHE_DEV);
+		exit(EXIT_FAILURE);
+	}
+}
+
+static int bind_cpu0(uint32_t flags)
+{
+	struct tdx_drcache_bind bind = { .size = sizeof(bind), .flags = flags };
+
+	if (!flags)
+		bind.run_page = (uintptr_t)run_page;
+	return ioctl(fd, TDX_DRCACHE_BIND, &bind);
+}
+
+static void setup_bound(void)
+{
+	setup_open();
+	if (bind_cpu0(0)) {
+		perror("BIND");
+		exit(EXIT_FAILURE);
+	}
+}
+
+static int do_open(void)
+{
+	fd = open(TDX_DRCACHE_DEV, O_RDONLY);
+	return fd < 0 ? -1 : 0;
+}
+
+static int do_info(void)
+{
+	struct tdx_drcache_info info = { .size = sizeof(info) };
+
+	return ioctl(fd, TDX_DRCACHE_GET_INFO, &info);
+}
+
+static int do_bind(void)
+{
+	return bind_cpu0(0);
+}
+
+static int do_observe(void)
+{
+	return bind_cpu0(TDX_DRCACHE_BIND_OBSERVE);
+}
+
+static int do_mmap(void)
+{
+	mapping = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+	return mapping == MAP_FAILED ? -1 : 0;
+}
+
+static int do_regs(void)
+{
+	struct tdx_drcache_regs regs = { .size = sizeof(regs) };
+
+	/* There is none, which is as good as one. */
+	return ioctl(fd, TDX_DRCACHE_GET_REGS, &regs) && errno != ENODATA ? -1 : 0;
+}
+
+static int do_stats(void)
+{
+	struct tdx_drcache_stats stats = { .size = sizeof(stats) };
+
+	return ioctl(fd, TDX_DRCACHE_GET_STATS, &stats);
+}
+
+static int module_fd;
+
+static void setup_load(void)
+{
+	module_fd = open(module, O_RDONLY | O_CLOEXEC);
+	if (module_fd < 0) {
+		perror(module);
+		exit(EXIT_FAILURE);
+	}
+}
+
+static int do_load(void)
+{
+	return syscall(SYS_finit_module, module_fd, "", 0);
+}
+
+static void undo_load(bool done)
+{
+	close(module_fd);
+	if (done && syscall(SYS_delete_module, "tdx_drcache", O_NONBLOCK)) {
+		perror("delete_module");
+		exit(EXIT_FAILURE);
+	}
+}
+
+static void undo_open(bool done)
+{
+	if (done && mapping)
+		munmap(mapping, PAGE);
+	mapping = NULL;
+	if (fd >= 0)
+		close(fd);
+	fd = -1;
+}
+
+static const struct operation {
+	const char *name;
+	void (*setup)(void);
+	int (*run)(void);
+	void (*undo)(bool done);
+} operations[] = {
+	{ "open", setup_nothing, do_open, undo_open },
+	{ "info", setup_open, do_info, undo_open },
+	{ "bind", setup_open, do_bind, undo_open },
+	{ "observe", setup_open, do_observe, undo_open },
+	{ "mmap", setup_bound, do_mmap, undo_open },
+	{ "regs", setup_bound, do_regs, undo_open },
+	{ "stats", setup_bound, do_stats, undo_open },
+	{ "load", setup_load, do_load, undo_load },
+};
+
+/* /proc/thread-self/fail-nth */
+static int nth_file;
+
+/* Have the @n-th fault of this thread injected. */
+static void arm(int n)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", n);
+	if (pwrite(nth_file, text, strlen(text), 0) < 0) {
+		perror("fail-nth");
+		exit(EXIT_FAILURE);
+	}
+}
+
+/* Not any more. Was it? These two can have faults injected themselves. */
+static bool disarm(void)
+{
+	char text[16] = "";
+	bool injected = pread(nth_file, text, sizeof(text) - 1, 0) > 0 && !atoi(text);
+
+	while (pwrite(nth_file, "0", 1, 0) < 0 && errno == EFAULT)
+		;
+	return injected;
+}
+
+int main(int argc, char **argv)
+{
+	const struct operation *op = operations, *end = op + sizeof(operations) / sizeof(*op);
+	int n, ret, err, failed = 0;
+	bool injected = true;
+
+	while (argc >= 2 && op < end && strcmp(op->name, argv[1]))
+		op++;
+	if (argc < 2 || op == end || (op->run == do_load) != (argc == 3)) {
+		fputs("usage: failnth open|info|bind|observe|mmap|regs|stats\n"
+		      "       failnth load MODULE\n", stderr);
+		return 2;
+	}
+	module = argv[2];
+	nth_file = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	if (nth_file < 0) {
+		perror("failnth: this kernel has no fault injection");
+		return EXIT_FAILURE;
+	}
+	run_page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (run_page == MAP_FAILED)
+		return EXIT_FAILURE;
+
+	for (n = 1; injected; n++) {
+		op->setup();
+		arm(n);
+		ret = op->run();
+		err = errno;
+		injected = disarm();
+		if (ret && (!injected || (err != ENOMEM && err != EFAULT))) {
+			printf("%s: fault %d%s: %s\n", op->name, n,
+			       injected ? "" : " did not come", strerror(err));
+			return EXIT_FAILURE;
+		}
+		failed += ret != 0;
+		op->undo(!ret);
+	}
+	printf("%s: %d faults injected, %d of them seen by the caller\n", op->name, n - 2, failed);
+	return failed ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -24,6 +24,7 @@ install: all
 	$(kbuild) modules_install $(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR))
 	@# The test modules are of no use there.
 	find $(DESTDIR)/lib/modules \( -name 'drcache_count.ko*' \
+		-o -name 'drcache_stress.ko*' \
 		-o -name 'tdx_drcache_kunit.ko*' \) -delete
 	install -D -m 755 $(DRCACHE_BUILD)/tools/drcvmm $(DESTDIR)$(PREFIX)/bin/drcvmm
 	install -D -m 644 include/uapi/linux/tdx_drcache.h \
@@ -43,6 +44,9 @@ demo:
 
 check:
 	@scripts/check
+
+soak:
+	@scripts/soak
 
 matrix:
 	@scripts/build-matrix
@@ -72,7 +76,8 @@ help:
 	@echo
 	@echo 'On a Debian 12 machine, as root (they install packages and use QEMU):'
 	@echo '  demo       boot a stock kernel, run an L2 and show its debug registers'
-	@echo '  check      every test'
+	@echo '  check      every test but the long ones'
+	@echo '  soak       the long ones: hours'
 	@echo '  matrix     build and test on Debian'"'"'s 6.1, 6.12 and newest kernels'
 	@echo '  count      instructions that an exit costs, with and without the module'
 	@echo
@@ -81,4 +86,4 @@ help:
 	@echo '  DRCACHE_BUILD=DIR  for whatever is downloaded or built (now: $(DRCACHE_BUILD))'
 	@echo '  DESTDIR=, PREFIX=  for install (PREFIX is $(PREFIX))'
 
-.PHONY: all modules tools install uninstall demo check matrix count clean distclean help
+.PHONY: all modules tools install uninstall demo check soak matrix count clean distclean help

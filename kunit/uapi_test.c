@@ -615,6 +615,7 @@ static void mapping_outlives_close_test(struct kunit *test)
 	struct file *file = dev_open(test), *other = dev_open(test);
 	struct tdx_drcache_slot slot;
 	unsigned long addr;
+	int i;
 
 	KUNIT_EXPECT_EQ(test, 0, bind(test, file, 0, 0, 0));
 	addr = vm_mmap(file, 0, PAGE_SIZE, PROT_READ, MAP_SHARED, 0);
@@ -628,8 +629,10 @@ static void mapping_outlives_close_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -EBUSY, bind(test, other, 0, 0, 0));
 
 	vm_munmap(addr, PAGE_SIZE);
-	/* A kernel thread's last reference is dropped by a work item. */
+	/* A kernel thread's last reference is dropped here or by a work item. */
 	flush_delayed_fput();
+	for (i = 0; i < 1000 && mock_host_hooked(); i++)
+		msleep(10);
 	KUNIT_EXPECT_FALSE(test, mock_host_hooked());
 	KUNIT_EXPECT_EQ(test, 0, bind(test, other, 0, 0, 0));
 	dev_close(other);

@@ -85,3 +85,26 @@ hook_tests()
 	wait $holder
 	t "$hook: and an L2 runs there as before" drcvmm -c 1 -n $some -v --max-misses $exact
 }
+
+# Load and unload tdx_drcache so often beside a VMM that does not use it, one time
+# in four bound by somebody else in between.
+load_often()
+{
+	drcvmm -r mshv -n 1000000000 --timeout 100000 >/dev/null &
+	vmm=$!
+	i=0
+	while [ $i -lt "$1" ]; do
+		rmmod tdx_drcache && insmod tdx_drcache.ko || return 1
+		[ $((i % 4)) -ne 0 ] || drcbind 1 >/dev/null || return 1
+		i=$((i + 1))
+		[ $((i % 100)) -ne 0 ] || echo "$i loads" >/dev/ttyS0
+	done
+	kill -0 $vmm && kill $vmm
+}
+
+# loads TIMES
+loads()
+{
+	t "tdx_drcache loads and unloads $1 times beside a VMM" load_often "$1"
+	wait
+}

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * failnth OPERATION [MODULE]: do OPERATION with its first fault injected, then with
- * its second, and so on until it is through without one. Each time it must succeed,
- * or fail with ENOMEM or EFAULT, and leave nothing behind: the next time starts
- * over. Wants a kernel with fault injection, and the failslab and fail_page_alloc
+ * failnth OPERATION [MODULE [LAST]]: do OPERATION with its first fault injected,
+ * then with its second, and so on until it is through without one; or only with the
+ * LAST ones. Each time it must succeed, or fail with ENOMEM or EFAULT, and leave
+ * nothing behind: the next time starts over. Wants a kernel with fault injection, and the failslab and fail_page_alloc
  * settings that scripts/guest/faults makes.
  *
  * Exits with 1 for another errno, and if there was no fault to inject.
@@ -163,28 +163,54 @@ static void arm(int n)
 	}
 }
 
-/* Not any more. Was it? These two can have faults injected themselves. */
-static bool disarm(void)
+/*
+ * Not any more. How many faults were still to go: 0 if it was injected. These two
+ * can have it injected themselves, which is one to go.
+ */
+static int disarm(void)
 {
-	char text[16] = "";
-	bool injected = pread(nth_file, text, sizeof(text) - 1, 0) > 0 && !atoi(text);
+	char text[16] = "1";
+	int left;
 
+	(void)!pread(nth_file, text, sizeof(text) - 1, 0);
+	left = atoi(text);
 	while (pwrite(nth_file, "0", 1, 0) < 0 && errno == EFAULT)
 		;
-	return injected;
+	return left;
 }
+
+/* Do it with the @n-th fault injected. */
+static bool attempt(const struct operation *op, int n, int *failed, int *left)
+{
+	int ret, err;
+
+	op->setup();
+	arm(n);
+	ret = op->run();
+	err = errno;
+	*left = disarm();
+	if (ret && (*left || (err != ENOMEM && err != EFAULT))) {
+		printf("%s: fault %d%s: %s\n", op->name, n, *left ? " did not come" : "",
+		       strerror(err));
+		return false;
+	}
+	*failed += ret != 0;
+	op->undo(!ret);
+	return true;
+}
+
+#define MANY	1000000
 
 int main(int argc, char **argv)
 {
 	const struct operation *op = operations, *end = op + sizeof(operations) / sizeof(*op);
-	int n, ret, err, failed = 0;
-	bool injected = true;
+	int n = 1, first, left, failed = 0;
 
 	while (argc >= 2 && op < end && strcmp(op->name, argv[1]))
 		op++;
-	if (argc < 2 || op == end || (op->run == do_load) != (argc == 3)) {
+	if (argc < 2 || op == end || (op->run == do_load) != (argc >= 3) || argc > 4) {
 		fputs("usage: failnth open|info|bind|observe|mmap|regs|stats\n"
-		      "       failnth load MODULE\n", stderr);
+		      "       failnth load MODULE [LAST]\n", stderr);
 		return 2;
 	}
 	module = argv[2];
@@ -197,20 +223,20 @@ int main(int argc, char **argv)
 	if (run_page == MAP_FAILED)
 		return EXIT_FAILURE;
 
-	for (n = 1; injected; n++) {
-		op->setup();
-		arm(n);
-		ret = op->run();
-		err = errno;
-		injected = disarm();
-		if (ret && (!injected || (err != ENOMEM && err != EFAULT))) {
-			printf("%s: fault %d%s: %s\n", op->name, n,
-			       injected ? "" : " did not come", strerror(err));
+	if (argc == 4) {
+		/* A count that never ends tells how many there are; fewer the second time. */
+		if (!attempt(op, MANY, &failed, &left) || !attempt(op, MANY, &failed, &left))
 			return EXIT_FAILURE;
-		}
-		failed += ret != 0;
-		op->undo(!ret);
+		n = MANY - left - atoi(argv[3]);
+		if (n < 1)
+			n = 1;
 	}
-	printf("%s: %d faults injected, %d of them seen by the caller\n", op->name, n - 2, failed);
+	first = n;
+	do {
+		if (!attempt(op, n++, &failed, &left))
+			return EXIT_FAILURE;
+	} while (!left);
+	printf("%s: %d faults injected, %d of them seen by the caller\n", op->name,
+	       n - 1 - first, failed);
 	return failed ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Tests that are commands and virtual machines, and their results: what
+# scripts/check and scripts/soak share. To be sourced after lib.sh.
+
+stock=$builddir/stock-6.12
+src=$builddir/linux/linux-source-6.12
+bin=$builddir/tools
+guest=$topdir/scripts/guest
+emul=(tdx_emul.ko mshv_vtl_emul.ko tdx_drcache.ko)
+with=("$bin"/{drcvmm,drcbind,l1bp,uapi} "$guest"/{ktap,hook-tests}.sh)
+
+stages_begin()
+{
+	results=$builddir/run/$1.results
+	runs=$builddir/run/$1.runs
+	report=$builddir/run/$1.ktap
+	mkdir -p "$builddir/run"
+	: >"$results"
+	: >"$runs"
+}
+
+# stage NAME COMMAND...: a test that is a command.
+stage()
+{
+	local name=$1
+	shift
+	step "test: $name"
+	if "$@"; then
+		echo "ok - $name" >>"$results"
+	else
+		echo "not ok - $name" >>"$results"
+	fi
+}
+
+# boot_stage NAME BOOT-ARGUMENT...: one that boots. RUN= is the machine's name;
+# its job's report is counted too.
+boot_stage()
+{
+	local name=$1
+	shift
+	echo "$builddir/run/$RUN/ktap.log" >>"$runs"
+	stage "$name" "$topdir/scripts/boot" "$@"
+}
+
+stages_end()
+{
+	{
+		echo "KTAP version 1"
+		echo "1..$(wc -l <"$results")"
+		awk '{ n++; sub(/ - /, " " n " "); print }' "$results"
+	} >"$report"
+	step "results"
+	mapfile -t reports <"$runs"
+	exec "$topdir/scripts/ktap-report" "$src" "$report" "${reports[@]}"
+}
+
+# kdir_of, image_of and ko_of KERNEL
+kdir_of() { if [ "$1" = stock ]; then echo "$stock/kdir"; else echo "$builddir/kernel-$1"; fi; }
+image_of()
+{
+	if [ "$1" = stock ]; then
+		echo "$stock/vmlinuz"
+	else
+		echo "$builddir/kernel-$1/arch/x86/boot/bzImage"
+	fi
+}
+ko_of() { if [ "$1" = stock ]; then echo "$builddir/modules-stock-6.12"; else echo "$builddir/modules-$1"; fi; }
+
+# build_for stock|debug|kcsan|ohcl|broken
+build_for()
+{
+	case $1 in
+	broken)
+		# Readers see an even count while the writer, slow, is at it.
+		"$topdir/scripts/build-modules" --edit \
+			's/(WRITE_ONCE\(slot->seq, seq \+) 1\)/\1 2)/; s/(WRITE_ONCE\(slot->dr6.*)/for (int i = 0; i < 500; i++) cpu_relax(); \1/' \
+			drivers/tdx_drcache/slot.h "$stock/kdir" "$(ko_of broken)" ;;
+	debug)
+		"$topdir/scripts/build-modules" "$(kdir_of debug)" "$(ko_of debug)" W=1 \
+			GCOV_PROFILE=y KCOV_INSTRUMENT=y ;;
+	*)
+		"$topdir/scripts/build-modules" "$(kdir_of "$1")" "$(ko_of "$1")" W=1 ;;
+	esac
+}
+
+build_selftests()
+{
+	quietly "$builddir/log/uapi.log" make -C "$topdir/tools" O="$bin" KSRC="$src" "$bin/uapi"
+}
+
+# The virtual machines. Those on the debug kernel say what was executed.
+
+# boot_kunit KERNEL
+boot_kunit()
+{
+	RUN=kunit-$1 boot_stage "the KUnit suites leave a clean log, $1 kernel" --quiet \
+		--memory 2G --timeout 900 --out "$builddir/run/kunit-$1.gcov" "kunit-$1" \
+		"$(image_of "$1")" "$guest/kunit" "$(ko_of "$1")"/tdx_drcache{,_kunit}.ko
+}
+
+boot_faults()
+{
+	RUN=faults boot_stage "injected faults leave a clean log" --quiet --l2 --memory 2G \
+		--timeout 1200 --out "$builddir/run/faults.gcov" faults \
+		"$(image_of debug)" "$guest/faults" "${emul[@]/#/$(ko_of debug)/}" \
+		"$bin"/{failnth,drcvmm,drcbind} "$guest/ktap.sh"
+}
+
+# boot_e2e KERNEL EXITS [ENVIRONMENT]
+boot_e2e()
+{
+	local more=()
+	[ "$1" = stock ] || more=(--quiet --memory 2G --out "$builddir/run/e2e-$1.gcov")
+	RUN=e2e-$1 boot_stage "the end-to-end tests leave a clean log, $1 kernel" --l2 \
+		--timeout 1800 "${more[@]}" --env "EXITS=${EXITS:-$2}${3:+ $3}" \
+		"e2e-$1" "$(image_of "$1")" "$guest/e2e" "${emul[@]/#/$(ko_of "$1")/}" "${with[@]}"
+}
+
+boot_ohcl()
+{
+	RUN=e2e-ohcl boot_stage "the return hook leaves a clean log, kernel like OpenHCL's" \
+		--quiet --l2 --timeout 600 e2e-ohcl "$(image_of ohcl)" "$guest/ohcl" \
+		"${emul[@]/#/$(ko_of ohcl)/}" "${with[@]}"
+}
+
+# boot_stress EXITS [KERNEL]
+boot_stress()
+{
+	local kernel=${2:-stock}
+	RUN=stress-$kernel boot_stage "no torn snapshot in $1 exits, $kernel kernel" --quiet \
+		--memory 2G --timeout 7200 --env "EXITS=$1" "stress-$kernel" \
+		"$(image_of "$kernel")" "$guest/stress" \
+		"$(ko_of "$kernel")"/{tdx_drcache,drcache_stress}.ko \
+		"$bin"/{drcbind,torn} "$guest/ktap.sh"
+}
+
+boot_broken()
+{
+	RUN=stress-broken boot_stage "a module that tears snapshots is caught" --quiet \
+		--env "EXITS=100000 BROKEN=1" stress-broken "$(image_of stock)" "$guest/stress" \
+		"$(ko_of broken)"/{tdx_drcache,drcache_stress}.ko \
+		"$bin"/{drcbind,torn} "$guest/ktap.sh"
+}
+
+# stage_coverage RUN...: of what these machines have executed.
+stage_coverage()
+{
+	echo "$builddir/run/coverage.ktap" >>"$runs"
+	stage "the tests cover the module" sh -c '"$@" >'"$builddir/run/coverage.ktap" sh \
+		"$topdir/scripts/coverage" "$(ko_of debug)/src/drivers/tdx_drcache" \
+		"$topdir/kunit/uncovered" "${@/%/.gcov}"
+}

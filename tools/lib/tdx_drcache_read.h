@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Read an L2's debug registers from tdx_drcache: the reader's contract of
- * <linux/tdx_drcache.h> in C11 (GCC or Clang), header-only.
+ * <linux/tdx_drcache.h> in C11 or C++ (GCC or Clang), header-only. -std=c11 wants
+ * _POSIX_C_SOURCE=200809L. The same in Rust is tdx_drcache_read.rs.
  *
  *	struct tdx_drcache_reader r;
  *	struct tdx_drcache_slot s;
@@ -17,7 +18,9 @@
  *	}
  *	tdx_drcache_close(&r);
  *
- * Stay on the CPU that you are bound to, as for the host driver's run page.
+ * Stay on the CPU that you are bound to, as for the host driver's run page. An
+ * observer, which knows of no exit, may be on any CPU and reads with
+ * tdx_drcache_observe().
  */
 #ifndef TDX_DRCACHE_READ_H
 #define TDX_DRCACHE_READ_H
@@ -89,7 +92,8 @@ static inline void tdx_drcache_close(struct tdx_drcache_reader *r)
  * @run_page: the run page of that CPU, as mapped here; NULL for an observer
  * @flags: 0, or TDX_DRCACHE_BIND_OBSERVE
  *
- * Return: 0, or a negative errno of open(), of the ioctls or of mmap().
+ * Return: 0, or a negative errno of open(), of the ioctls or of mmap(), or -EPROTO
+ * if the page is not one that this header knows.
  */
 static inline int tdx_drcache_open(struct tdx_drcache_reader *r, uint32_t cpu,
 				   uint64_t exit_reasons, const void *run_page,
@@ -125,6 +129,7 @@ static inline int tdx_drcache_open(struct tdx_drcache_reader *r, uint32_t cpu,
 	header = (const struct tdx_drcache_header *)r->page;
 	if (header->magic != TDX_DRCACHE_MAGIC ||
 	    header->slot_size < sizeof(struct tdx_drcache_slot) ||
+	    header->slot_offset % sizeof(struct tdx_drcache_slot) ||
 	    header->slot_offset > r->map_size - sizeof(struct tdx_drcache_slot)) {
 		errno = EPROTO;
 		goto err;
@@ -136,6 +141,53 @@ err:
 	err = -errno;
 	tdx_drcache_close(r);
 	return err;
+}
+
+/* Each member of the slot once, and whole. */
+#define TDX_DRCACHE_LOAD(p) __atomic_load_n(p, __ATOMIC_RELAXED)
+
+/**
+ * tdx_drcache_observe() - the last exit that was captured, whichever it was
+ * @r: a vCPU, bound as an observer or as its owner
+ * @min_tsc: only a snapshot with at least this tsc will do; 0 for any
+ * @s: where to; with TDX_DRCACHE_MISS_BUSY it means nothing
+ *
+ * For who looks on: it does not know which exit the vCPU's owner is at, so this
+ * says nothing of that. An owner wants tdx_drcache_read(). No syscall.
+ *
+ * Return: any of enum tdx_drcache_result but TDX_DRCACHE_MISS_OTHER_EXIT.
+ */
+static inline enum tdx_drcache_result
+tdx_drcache_observe(const struct tdx_drcache_reader *r, uint64_t min_tsc,
+		    struct tdx_drcache_slot *s)
+{
+	const volatile struct tdx_drcache_slot *slot = r->slot;
+	unsigned int i;
+
+	for (i = 0; i < TDX_DRCACHE_READ_RETRIES; i++) {
+		/* pairs with the kernel's release store of an even seq */
+		s->seq = __atomic_load_n(&slot->seq, __ATOMIC_ACQUIRE);
+		if (s->seq & 1) {
+			__builtin_ia32_pause();
+			continue;
+		}
+		s->flags = TDX_DRCACHE_LOAD(&slot->flags);
+		s->exit_rax = TDX_DRCACHE_LOAD(&slot->exit_rax);
+		s->db[0] = TDX_DRCACHE_LOAD(&slot->db[0]);
+		s->db[1] = TDX_DRCACHE_LOAD(&slot->db[1]);
+		s->db[2] = TDX_DRCACHE_LOAD(&slot->db[2]);
+		s->db[3] = TDX_DRCACHE_LOAD(&slot->db[3]);
+		s->dr6 = TDX_DRCACHE_LOAD(&slot->dr6);
+		s->tsc = TDX_DRCACHE_LOAD(&slot->tsc);
+		/* pairs with the kernel's write barrier after an odd seq */
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		if (TDX_DRCACHE_LOAD(&slot->seq) != s->seq)
+			continue;
+		if (!(s->flags & TDX_DRCACHE_VALID))
+			return TDX_DRCACHE_MISS_INVALID;
+		return s->tsc < min_tsc ? TDX_DRCACHE_MISS_STALE : TDX_DRCACHE_HIT;
+	}
+	return TDX_DRCACHE_MISS_BUSY;
 }
 
 /**
@@ -152,33 +204,13 @@ static inline enum tdx_drcache_result
 tdx_drcache_read(const struct tdx_drcache_reader *r, uint64_t min_tsc,
 		 uint64_t exit_rax, struct tdx_drcache_slot *s)
 {
-	const volatile struct tdx_drcache_slot *slot = r->slot;
-	unsigned int i;
+	enum tdx_drcache_result res = tdx_drcache_observe(r, min_tsc, s);
 
-	for (i = 0; i < TDX_DRCACHE_READ_RETRIES; i++) {
-		s->seq = __atomic_load_n(&slot->seq, __ATOMIC_ACQUIRE);
-		if (s->seq & 1)
-			continue;
-		s->flags = slot->flags;
-		s->exit_rax = slot->exit_rax;
-		s->db[0] = slot->db[0];
-		s->db[1] = slot->db[1];
-		s->db[2] = slot->db[2];
-		s->db[3] = slot->db[3];
-		s->dr6 = slot->dr6;
-		s->tsc = slot->tsc;
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
-		if (slot->seq != s->seq)
-			continue;
-		if (!(s->flags & TDX_DRCACHE_VALID))
-			return TDX_DRCACHE_MISS_INVALID;
-		if (s->tsc < min_tsc)
-			return TDX_DRCACHE_MISS_STALE;
-		if (s->exit_rax != exit_rax)
-			return TDX_DRCACHE_MISS_OTHER_EXIT;
-		return TDX_DRCACHE_HIT;
-	}
-	return TDX_DRCACHE_MISS_BUSY;
+	if (res == TDX_DRCACHE_HIT && s->exit_rax != exit_rax)
+		return TDX_DRCACHE_MISS_OTHER_EXIT;
+	return res;
 }
+
+#undef TDX_DRCACHE_LOAD
 
 #endif /* TDX_DRCACHE_READ_H */

@@ -24,7 +24,6 @@ void table_init(void)
 	colours = screen && !(no_color && *no_color);
 }
 
-/* In a colour; then what is after the value: its mark, or what takes its place. */
 static void on(const char *colour)
 {
 	if (colours)
@@ -37,11 +36,20 @@ static void off(void)
 		fputs("\033[0m", stdout);
 }
 
+static void warn(const char *text)
+{
+	on(warning);
+	fputs(text, stdout);
+	off();
+}
+
+/* Right-aligned. */
 static void value(bool is_changed, int width, const char *text)
 {
+	putchar(' ');
 	if (is_changed)
 		on(changed);
-	printf(" %*s", width, text);
+	printf("%*s", width, text);
 	if (is_changed)
 		off();
 	putchar(is_changed && !colours ? '*' : ' ');
@@ -83,12 +91,10 @@ static void exit_line(const struct tdx_drcache_slot *s)
 
 	printf("%14sreason %u%s%s%s, class %#x, VM %u", "", reason, name ? " (" : "",
 	       name ?: "", name ? ")" : "", exit_class(s->exit_rax), vm_index(s->flags));
-	on(warning);
 	if (s->flags & TDX_DRCACHE_LATE)
-		fputs(" LATE", stdout);
+		warn(" LATE");
 	if (s->flags & TDX_DRCACHE_L1_HWBP)
-		fputs(" L1_HWBP", stdout);
-	off();
+		warn(" L1_HWBP");
 	if (s->flags & TDX_DRCACHE_EMULATED)
 		fputs(" EMULATED", stdout);
 	end_line();

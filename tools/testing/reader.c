@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
  * The reader library on slots in memory: what it makes of whatever is in one, and
- * that it takes no torn snapshot from a writer that never rests. Built as C and as
- * C++, for the header is for both.
+ * that it takes no torn snapshot from a writer that comes between any two of its
+ * instructions, or never rests. Built as C and as C++, for the header is for both.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <tdx_drcache_read.h>
@@ -36,6 +37,65 @@ static void publish(struct tdx_drcache_slot *slot, uint64_t n)
 	__atomic_store_n(&slot->dr6, n, __ATOMIC_RELAXED);
 	__atomic_store_n(&slot->tsc, n, __ATOMIC_RELAXED);
 	__atomic_store_n(&slot->seq, slot->seq + 1, __ATOMIC_RELEASE);
+}
+
+#define TRAP_FLAG "0x100"
+
+/* After each instruction from set_trap() to clear_trap() a SIGTRAP comes. */
+static void set_trap(void)
+{
+	/* Below the red zone. */
+	__asm__ volatile("sub $128, %%rsp; pushfq; orq $" TRAP_FLAG ", (%%rsp); popfq; "
+			 "lea 128(%%rsp), %%rsp" ::: "memory", "cc");
+}
+
+static void clear_trap(void)
+{
+	__asm__ volatile("sub $128, %%rsp; pushfq; andq $~" TRAP_FLAG ", (%%rsp); popfq; "
+			 "lea 128(%%rsp), %%rsp" ::: "memory", "cc");
+}
+
+static struct tdx_drcache_slot stepped_slot;
+static unsigned int steps, publish_at;
+
+static void on_trap(int sig)
+{
+	(void)sig;
+	if (steps++ == publish_at)
+		publish(&stepped_slot, 2000);
+}
+
+/* Publish after the first instruction, the second, and so on until there are no more. */
+static void stepped(void)
+{
+	struct tdx_drcache_reader r;
+	unsigned int before = 0, after = 0;
+	struct sigaction sa;
+
+	memset(&r, 0, sizeof(r));
+	r.fd = -1;
+	r.slot = &stepped_slot;
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = on_trap;
+	sigaction(SIGTRAP, &sa, NULL);
+	for (steps = 0, publish_at = 0; publish_at <= steps; publish_at++) {
+		enum tdx_drcache_result res;
+		struct tdx_drcache_slot s;
+
+		publish(&stepped_slot, 1000);
+		memset(&s, 0, sizeof(s));
+		steps = 0;
+		set_trap();
+		res = tdx_drcache_read(&r, 0, RAX, &s);
+		clear_trap();
+		want("stepped", res, TDX_DRCACHE_HIT);
+		want("stepped: torn", s.db[0] != s.db[1] || s.db[1] != s.db[2] ||
+		     s.db[2] != s.db[3] || s.db[3] != s.dr6 || s.dr6 != s.tsc, 0);
+		before += s.tsc == 1000;
+		after += s.tsc == 2000;
+	}
+	/* There are more instructions than loads; both must have come. */
+	want("stepped: few", before < 5 || after < 10, 0);
 }
 
 static struct tdx_drcache_slot busy_slot;
@@ -115,6 +175,7 @@ int main(void)
 	struct tdx_drcache_reader r;
 
 	one_slot();
+	stepped();
 	busy();
 	/* Where there is a device this may be bound; it must not be for a bad CPU. */
 	want("open", tdx_drcache_open(&r, UINT32_MAX, 0, NULL, TDX_DRCACHE_BIND_OBSERVE) < 0, 1);

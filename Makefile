@@ -6,7 +6,7 @@ KDIR ?= /lib/modules/$(shell uname -r)/build
 DRCACHE_BUILD ?= $(CURDIR)/build
 PREFIX ?= /usr/local
 DESTDIR ?=
-export DRCACHE_BUILD
+export DRCACHE_BUILD PREFIX DESTDIR
 
 kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR)
 
@@ -26,18 +26,12 @@ install: all
 	find $(DESTDIR)/lib/modules \( -name 'drcache_count.ko*' \
 		-o -name 'drcache_stress.ko*' \
 		-o -name 'tdx_drcache_kunit.ko*' \) -delete
-	install -D -m 755 $(DRCACHE_BUILD)/tools/drcvmm $(DESTDIR)$(PREFIX)/bin/drcvmm
-	install -D -m 644 include/uapi/linux/tdx_drcache.h \
-		$(DESTDIR)$(PREFIX)/include/linux/tdx_drcache.h
-	install -D -m 644 tools/lib/tdx_drcache_read.h \
-		$(DESTDIR)$(PREFIX)/include/tdx_drcache_read.h
+	$(MAKE) -C tools O=$(DRCACHE_BUILD)/tools install
 
 uninstall:
 	find $(DESTDIR)/lib/modules -name 'tdx_drcache.ko*' -delete \
 		-o -name 'tdx_emul.ko*' -delete -o -name 'mshv_vtl_emul.ko*' -delete
-	rm -f $(DESTDIR)$(PREFIX)/bin/drcvmm \
-		$(DESTDIR)$(PREFIX)/include/linux/tdx_drcache.h \
-		$(DESTDIR)$(PREFIX)/include/tdx_drcache_read.h
+	$(MAKE) -C tools O=$(DRCACHE_BUILD)/tools uninstall
 
 demo:
 	@scripts/demo
@@ -70,8 +64,8 @@ help:
 	@echo 'Building:'
 	@echo '  all        the modules and the tools (default)'
 	@echo '  modules    tdx_drcache.ko, tdx_emul.ko and mshv_vtl_emul.ko against KDIR'
-	@echo '  tools      drcvmm, static'
-	@echo '  install    modules, tools and headers; uninstall takes them away'
+	@echo '  tools      drcvmm and drcstat, static'
+	@echo '  install    modules, tools, headers and man pages; uninstall takes them away'
 	@echo '  clean      what was compiled here; distclean also what was downloaded'
 	@echo
 	@echo 'On a Debian 12 machine, as root (they install packages and use QEMU):'

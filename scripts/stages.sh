@@ -144,6 +144,28 @@ boot_broken()
 		"$bin"/{drcbind,torn} "$guest/ktap.sh"
 }
 
+boot_drcstat()
+{
+	local rust=()
+	if have rustc; then
+		stage "the Rust reader's test program builds" \
+			quietly "$builddir/log/rsread.log" make -C "$topdir/tools" O="$bin" \
+			"$bin/rsread"
+		rust=("$bin/rsread")
+	fi
+	RUN=drcstat boot_stage "drcstat's tests leave a clean log" --quiet --l2 --timeout 900 \
+		drcstat "$(image_of stock)" "$guest/drcstat" "${emul[@]/#/$(ko_of stock)/}" \
+		"$bin"/{drcstat,drcvmm,drcbind,l1bp,ptyrun} "${rust[@]}" "$guest/ktap.sh"
+}
+
+# After boot_drcstat, whose output it looks at.
+stage_tools()
+{
+	echo "$builddir/run/check-tools.ktap" >>"$runs"
+	stage "the tools' tests on the host" "$topdir/scripts/check-tools" \
+		"$builddir/run/check-tools.ktap"
+}
+
 # stage_coverage RUN...: of what these machines have executed.
 stage_coverage()
 {

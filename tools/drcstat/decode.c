@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What numbers mean. Pure: nothing is read or printed here.
+ */
+#include <stddef.h>
+#include <mshv/mshv_vtl.h>
+
+#include "drcstat.h"
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+
+/*
+ * Bits 11 and 16 were reserved and one before they meant something, and so they say
+ * it by being zero.
+ */
+const struct dr6_bit dr6_bits[DR6_BITS] = {
+	{ 0, false, "B0", "breakpoint 0" },
+	{ 1, false, "B1", "breakpoint 1" },
+	{ 2, false, "B2", "breakpoint 2" },
+	{ 3, false, "B3", "breakpoint 3" },
+	{ 11, true, "BLD", "bus lock" },
+	{ 13, false, "BD", "access to a debug register" },
+	{ 14, false, "BS", "single step" },
+	{ 15, false, "BT", "task switch" },
+	{ 16, true, "RTM", "inside of a transaction" },
+};
+
+const char *const stats_names[STATS] = {
+	"published", "filtered", "refused", "late", "l1_hwbp", "missed",
+};
+
+bool dr6_says(uint64_t dr6, const struct dr6_bit *bit)
+{
+	return (dr6 >> bit->bit & 1) != bit->active_low;
+}
+
+const char *hook_name(uint32_t hook)
+{
+	static const char *const names[] = { "none", "callout", "fprobe", "return" };
+
+	return hook < ARRAY_SIZE(names) ? names[hook] : "unknown";
+}
+
+const char *host_name(uint32_t host)
+{
+	static const char *const names[] = { "none", "mshv_vtl", "emulated" };
+
+	return host < ARRAY_SIZE(names) ? names[host] : "unknown";
+}
+
+/* VMX basic exit reasons that an L2 has; NULL for one without a name here. */
+const char *reason_name(unsigned int reason)
+{
+	static const char *const names[] = {
+		[0] = "EXCEPTION",
+		[1] = "HW_INTERRUPT",
+		[2] = "TRIPLE_FAULT",
+		[3] = "INIT",
+		[4] = "SIPI",
+		[7] = "INTERRUPT_WINDOW",
+		[8] = "NMI_WINDOW",
+		[9] = "TASK_SWITCH",
+		[10] = "CPUID",
+		[12] = "HLT",
+		[13] = "INVD",
+		[14] = "INVLPG",
+		[15] = "RDPMC",
+		[16] = "RDTSC",
+		[18] = "VMCALL",
+		[28] = "CR_ACCESS",
+		[29] = "DR_ACCESS",
+		[30] = "IO",
+		[31] = "RDMSR",
+		[32] = "WRMSR",
+		[36] = "MWAIT",
+		[37] = "MONITOR_TRAP",
+		[39] = "MONITOR",
+		[40] = "PAUSE",
+		[43] = "TPR_BELOW_THRESHOLD",
+		[44] = "APIC_ACCESS",
+		[48] = "EPT_VIOLATION",
+		[49] = "EPT_MISCONFIG",
+		[52] = "PREEMPTION_TIMER",
+		[54] = "WBINVD",
+		[55] = "XSETBV",
+		[56] = "APIC_WRITE",
+	};
+
+	return reason < ARRAY_SIZE(names) ? names[reason] : NULL;
+}
+
+unsigned int exit_class(uint64_t rax)
+{
+	return rax >> TDX_CLASS_SHIFT;
+}
+
+unsigned int exit_reason(uint64_t rax)
+{
+	return rax & TDX_BASIC_REASON_MASK;
+}
+
+unsigned int vm_index(uint32_t flags)
+{
+	return (flags & TDX_DRCACHE_VM_MASK) >> TDX_DRCACHE_VM_SHIFT;
+}
+
+/* Is there a snapshot that was not there at the last sample, or another one? */
+static bool changed(const struct vcpu *v, bool differs)
+{
+	return v->samples > 1 && v->now.res == TDX_DRCACHE_HIT &&
+	       (v->before.res != TDX_DRCACHE_HIT || differs);
+}
+
+bool db_changed(const struct vcpu *v, unsigned int i)
+{
+	return changed(v, v->now.slot.db[i] != v->before.slot.db[i]);
+}
+
+bool dr6_changed(const struct vcpu *v)
+{
+	return changed(v, v->now.slot.dr6 != v->before.slot.dr6);
+}
+
+bool stat_changed(const struct vcpu *v, unsigned int i)
+{
+	return v->samples > 1 && v->now.stats[i] != v->before.stats[i];
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What drcstat's files share. The way of the data:
+ *
+ *   drcstat.c  the command line, the vCPUs, and when to look at them
+ *   decode.c   what numbers mean
+ *   table.c    for people
+ *   json.c     for programs
+ */
+#ifndef DRCSTAT_H
+#define DRCSTAT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <tdx_drcache_read.h>
+
+/* Of the counts in struct tdx_drcache_stats, in its order. */
+#define STATS	6
+
+/**
+ * struct sample - a vCPU at one moment
+ * @res: what the reader library said
+ * @slot: the snapshot, with TDX_DRCACHE_HIT
+ * @age_ns: how long ago it was taken, by the time stamp counter
+ * @stats: the kernel's counts
+ */
+struct sample {
+	enum tdx_drcache_result res;
+	struct tdx_drcache_slot slot;
+	uint64_t age_ns;
+	uint64_t stats[STATS];
+};
+
+/**
+ * struct vcpu - a vCPU that is looked at
+ * @cpu: the CPU
+ * @reader: bound as an observer
+ * @now: the last sample
+ * @before: the one before; means something only when @samples is over 1
+ * @samples: how many there were
+ * @none: of these, how many found no snapshot
+ * @busy: of these, how many found it being written at each try
+ */
+struct vcpu {
+	unsigned int cpu;
+	struct tdx_drcache_reader reader;
+	struct sample now, before;
+	uint64_t samples;
+	uint64_t none;
+	uint64_t busy;
+};
+
+/**
+ * struct report - what there is to print
+ * @info: what GET_INFO told
+ * @vcpus: those that are looked at
+ * @nr_vcpus: how many they are
+ * @interval: between two samples, in seconds
+ */
+struct report {
+	struct tdx_drcache_info info;
+	struct vcpu *vcpus;
+	unsigned int nr_vcpus;
+	double interval;
+};
+
+/**
+ * struct dr6_bit - a bit of DR6 that says something
+ * @bit: its number
+ * @active_low: it says so when it is clear
+ * @name: as in the SDM
+ * @meaning: in words
+ */
+struct dr6_bit {
+	unsigned int bit;
+	bool active_low;
+	const char *name;
+	const char *meaning;
+};
+
+/* From B0 up; the first four are of DR0 to DR3. */
+#define DR6_BITS	9
+extern const struct dr6_bit dr6_bits[DR6_BITS];
+extern const char *const stats_names[STATS];
+
+bool dr6_says(uint64_t dr6, const struct dr6_bit *bit);
+const char *hook_name(uint32_t hook);
+const char *host_name(uint32_t host);
+const char *reason_name(unsigned int reason);
+unsigned int exit_class(uint64_t rax);
+unsigned int exit_reason(uint64_t rax);
+unsigned int vm_index(uint32_t flags);
+bool db_changed(const struct vcpu *v, unsigned int i);
+bool dr6_changed(const struct vcpu *v);
+bool stat_changed(const struct vcpu *v, unsigned int i);
+
+void table_init(void);
+void table_info(const struct report *r);
+void table_regs(const struct report *r);
+void table_stats(const struct report *r);
+void table_watch(const struct report *r);
+
+void json_info(const struct report *r);
+void json_regs(const struct report *r);
+void json_stats(const struct report *r);
+void json_watch(const struct report *r);
+
+#endif /* DRCSTAT_H */

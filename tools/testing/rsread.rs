@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+//! rsread CPU N: look on at a vCPU whose VMM runs drcvmm's counter until N snapshots
+//! were seen, and compare each with what TDX_DRCACHE_GET_REGS says and with what that
+//! guest can have in its registers. rsread --own CPU: own the vCPU instead, for a moment.
+
+#[path = "../lib/tdx_drcache_read.rs"]
+#[allow(dead_code)]
+mod tdx_drcache_read;
+
+use std::io;
+use std::os::raw::{c_int, c_ulong};
+use std::os::unix::io::AsRawFd;
+use std::process::ExitCode;
+use std::ptr;
+use std::time::{Duration, Instant};
+use tdx_drcache_read::{tsc, Miss, Reader, Snapshot, BIND_OBSERVE, EMULATED, VALID};
+
+const GET_REGS: c_ulong = 0xbb02;
+const TIMEOUT: Duration = Duration::from_secs(60);
+const HW_INTERRUPT: u64 = 1;
+const EBUSY: i32 = 16;
+
+extern "C" {
+    fn ioctl(fd: c_int, number: c_ulong, ...) -> c_int;
+}
+
+/// `struct tdx_drcache_regs`
+#[repr(C)]
+#[derive(Default)]
+struct Regs {
+    size: u32,
+    flags: u32,
+    min_tsc: u64,
+    exit_rax: u64,
+    db: [u64; 4],
+    dr6: u64,
+    tsc: u64,
+}
+
+fn get_regs(reader: &Reader) -> Option<Snapshot> {
+    let mut regs = Regs {
+        size: std::mem::size_of::<Regs>() as u32,
+        ..Default::default()
+    };
+
+    // SAFETY: the number's struct is Regs, and its size member says how long it is.
+    if unsafe { ioctl(reader.as_raw_fd(), GET_REGS, &mut regs as *mut Regs) } != 0 {
+        return None;
+    }
+    Some(Snapshot {
+        flags: regs.flags,
+        exit_rax: regs.exit_rax,
+        db: regs.db,
+        dr6: regs.dr6,
+        tsc: regs.tsc,
+    })
+}
+
+/// The counter's guest writes its count into DR0, then DR1, DR2, DR3 and DR6: the ones
+/// that it has not come to yet have the count of before.
+fn is_of_counter(s: &Snapshot) -> bool {
+    let n = s.db[0] & 0xf_ffff_ffff;
+    let behind: Vec<u64> = (s.db.iter().map(|db| n.wrapping_sub(db & 0xf_ffff_ffff)))
+        .chain([n.wrapping_sub(s.dr6) & 0xf])
+        .collect();
+
+    n < 2 || (behind.windows(2).all(|w| w[0] <= w[1]) && behind[4] <= 1)
+}
+
+fn observe(cpu: u32, wanted: u32) -> Result<String, String> {
+    let reader = Reader::open(cpu, 0, ptr::null(), BIND_OBSERVE).map_err(|e| e.to_string())?;
+    let start = Instant::now();
+    let (mut seen, mut compared, mut last) = (0, 0, 0);
+
+    while seen < wanted {
+        if start.elapsed() > TIMEOUT {
+            return Err(format!("{seen} snapshots in {TIMEOUT:?}"));
+        }
+        let first = match reader.observe(last + 1) {
+            Ok(first) => first,
+            Err(Miss::OtherExit) => return Err("an observer compares exits".into()),
+            Err(_) => continue,
+        };
+        let ioctl = get_regs(&reader);
+        // The same before and after the ioctl: so it was the same for the ioctl.
+        if reader.observe(0) == Ok(first) {
+            compared += 1;
+            if ioctl != Some(first) {
+                return Err(format!("by mmap {first:x?}, by GET_REGS {ioctl:x?}"));
+            }
+        }
+        if first.tsc <= last || first.tsc > tsc() {
+            return Err(format!("tsc {} after {last}", first.tsc));
+        }
+        if first.flags & (VALID | EMULATED) != VALID | EMULATED
+            || first.vm() != 1
+            || first.exit_rax & 0xffff != HW_INTERRUPT
+            || !is_of_counter(&first)
+        {
+            return Err(format!("{first:x?} is not of the counter"));
+        }
+        if reader.read(first.tsc, first.exit_rax + 1) == Ok(first) {
+            return Err("another exit is taken for this one".into());
+        }
+        last = first.tsc;
+        seen += 1;
+    }
+    if compared < wanted / 2 {
+        return Err(format!("only {compared} of {seen} stood still"));
+    }
+    Ok(format!(
+        "{seen} snapshots, {compared} compared with GET_REGS"
+    ))
+}
+
+fn own(cpu: u32) -> Result<String, String> {
+    let open = || -> io::Result<Reader> { Reader::open(cpu, 0, ptr::null(), 0) };
+    let reader = open().map_err(|e| e.to_string())?;
+
+    match open() {
+        Err(err) if err.raw_os_error() == Some(EBUSY) => (),
+        Err(err) => return Err(format!("a second owner: {err}")),
+        Ok(_) => return Err("a second owner is let in".into()),
+    }
+    if reader.read(0, 0) != Err(Miss::Invalid) {
+        return Err("a snapshot without an exit".into());
+    }
+    drop(reader);
+    open().map_err(|e| format!("after the first was dropped: {e}"))?;
+    Ok("owned, left, and owned again".into())
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let result = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--own", cpu] => cpu.parse().map(own),
+        [cpu, n] => cpu.parse().and_then(|cpu| Ok(observe(cpu, n.parse()?))),
+        _ => return ExitCode::from(2),
+    };
+
+    match result {
+        Ok(Ok(what)) => {
+            println!("{what}");
+            ExitCode::SUCCESS
+        }
+        Ok(Err(what)) => {
+            println!("rsread: {what}");
+            ExitCode::FAILURE
+        }
+        Err(_) => ExitCode::from(2),
+    }
+}

@@ -5,7 +5,9 @@
  * of each kind, with interrupts off, and says the least that one of a batch
  * took. Under QEMU's -icount shift=0 a tick is an instruction.
  */
+#include <linux/fs.h>
 #include <linux/irqflags.h>
+#include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/static_call.h>
 #include <linux/tdx_drcache.h>
@@ -121,6 +123,25 @@ static const struct kernel_param_ops fprobe_ops = {
 };
 module_param_cb(fprobe, &fprobe_ops, NULL, 0400);
 MODULE_PARM_DESC(fprobe, "read it to have calls of mshv_vtl_return_tdx(), and what one took");
+
+/* Whatever ioctl it is, it succeeds: for the return hook's late captures. */
+static long any_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	return 0;
+}
+
+static const struct file_operations count_fops = {
+	.owner		= THIS_MODULE,
+	.unlocked_ioctl	= any_ioctl,
+};
+
+static struct miscdevice count_misc = {
+	.minor	= MISC_DYNAMIC_MINOR,
+	.name	= "drcache_count",
+	.fops	= &count_fops,
+	.mode	= 0600,
+};
+module_misc_device(count_misc);
 
 MODULE_DESCRIPTION("What an exit costs with tdx_drcache");
 MODULE_AUTHOR("The tdx-drcache maintainers");

@@ -21,12 +21,13 @@ enum {
 	L1_SLEEP,	/* another task runs, with whatever breakpoints it has */
 	L1_BREAKPOINT,	/* another CPU puts a breakpoint here and takes it away */
 	L1_DEBUG,	/* the same, and it is hit: L1 handles a #DB */
+	L1_TOGGLE,	/* a breakpoint comes, or goes if it is there, by itself */
 };
 
 static unsigned int after_exit;
 module_param(after_exit, uint, 0644);
 MODULE_PARM_DESC(after_exit,
-		 "what L1 does after each exit that goes to user space: 0 nothing, 1 sleep, 2 a breakpoint comes and goes, 3 and is hit");
+		 "what L1 does after each exit that goes to user space: 0 nothing, 1 sleep, 2 a breakpoint comes and goes, 3 and is hit, 4 a breakpoint comes or goes, and nothing else");
 
 /* What the breakpoint watches. */
 static unsigned long watched;
@@ -38,6 +39,7 @@ static unsigned long watched;
  * @placed: the breakpoint is there, or could not be
  * @done: it may go
  * @gone: it has
+ * @own: a breakpoint of this CPU's; see toggle_breakpoint()
  */
 struct request {
 	struct work_struct work;
@@ -45,6 +47,7 @@ struct request {
 	bool placed;
 	bool done;
 	bool gone;
+	struct perf_event *own;
 };
 
 static DEFINE_PER_CPU(struct request, requests);
@@ -54,17 +57,23 @@ static void on_hit(struct perf_event *event, struct perf_sample_data *data,
 {
 }
 
-static void come_and_go(struct work_struct *work)
+static struct perf_event *create_breakpoint(unsigned int cpu)
 {
-	struct request *req = container_of(work, struct request, work);
 	struct perf_event_attr attr;
-	struct perf_event *event;
 
 	hw_breakpoint_init(&attr);
 	attr.bp_addr = (unsigned long)&watched;
 	attr.bp_len = HW_BREAKPOINT_LEN_8;
 	attr.bp_type = HW_BREAKPOINT_W;
-	event = perf_event_create_kernel_counter(&attr, req->cpu, NULL, on_hit, NULL);
+	return perf_event_create_kernel_counter(&attr, cpu, NULL, on_hit, NULL);
+}
+
+static void come_and_go(struct work_struct *work)
+{
+	struct request *req = container_of(work, struct request, work);
+	struct perf_event *event;
+
+	event = create_breakpoint(req->cpu);
 	WRITE_ONCE(req->placed, true);
 	if (!IS_ERR(event)) {
 		while (!READ_ONCE(req->done))
@@ -99,12 +108,35 @@ static void breakpoint_from_another_cpu(bool hit)
 		cpu_relax();
 }
 
+/*
+ * As when perf takes away a breakpoint that was hit often enough: on the CPU
+ * itself, without an interrupt that is counted and without another task. The first
+ * time it is made.
+ */
+static void toggle_breakpoint(struct request *req)
+{
+	if (!req->own) {
+		req->own = create_breakpoint(req->cpu);
+		if (IS_ERR(req->own))
+			req->own = NULL;
+	} else if (req->own->state == PERF_EVENT_STATE_ACTIVE) {
+		perf_event_disable(req->own);
+	} else {
+		perf_event_enable(req->own);
+	}
+}
+
 /* In the ioctl, between the exit and the return to user space. */
 void l1_after_exit(void)
 {
+	struct request *req = per_cpu_ptr(&requests, raw_smp_processor_id());
 	unsigned int what = READ_ONCE(after_exit);
 	unsigned long switches = current->nvcsw;
 
+	if (req->own && what != L1_TOGGLE) {
+		perf_event_release_kernel(req->own);
+		req->own = NULL;
+	}
 	switch (what) {
 	case L1_SLEEP:
 		/* A timer that is quick ends a sleep before it began. */
@@ -114,6 +146,9 @@ void l1_after_exit(void)
 	case L1_BREAKPOINT:
 	case L1_DEBUG:
 		breakpoint_from_another_cpu(what == L1_DEBUG);
+		break;
+	case L1_TOGGLE:
+		toggle_breakpoint(req);
 		break;
 	}
 }
@@ -132,6 +167,9 @@ void l1_fini(void)
 {
 	unsigned int cpu;
 
-	for_each_possible_cpu(cpu)
+	for_each_possible_cpu(cpu) {
 		flush_work(&per_cpu(requests, cpu).work);
+		if (per_cpu(requests, cpu).own)
+			perf_event_release_kernel(per_cpu(requests, cpu).own);
+	}
 }

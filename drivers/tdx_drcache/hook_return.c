@@ -5,27 +5,29 @@
  * were taken, and other tasks may have run. So it has to know that nobody has
  * touched the debug registers since the L2 left them.
  *
- * L1 writes them in three places: when a task with breakpoints is switched to,
- * when a breakpoint of a CPU comes or goes, and when it handles a #DB. The
- * notifier runs at every return to user space of its CPU, and each time notes
- * down who returned and
+ * L1 writes them when a task with breakpoints is switched to, when a breakpoint of
+ * a CPU comes or goes, and when it handles a #DB, which only a breakpoint brings in
+ * kernel mode. The notifier runs at every return to user space of its CPU, and each
+ * time notes down who returned and
  *
  *   - how often that task has been switched away from: the same at the next
  *     return means that no other ran here in between;
  *   - how many function-call interrupts the CPU has had: breakpoints come to it
- *     and go from it by these, but for those of the task that runs;
- *   - how many #DBs.
+ *     by these, but for those of the task that runs;
+ *   - L1's DR7: perf takes a breakpoint that was hit away by itself, from an
+ *     interrupt. No notifier tells of the #DB, as perf's own is the first and
+ *     ends the chain.
  *
  * If all are the same when the ioctl that enters the L2 returns as they were when
  * its caller last went to user space, the registers are as the last exit left
- * them. If not, the exit is a miss.
+ * them, or a breakpoint was there all the time, which L1_HWBP says. If not, the
+ * exit is a miss.
  *
  * Only the return of that ioctl, with success, captures: at any other, an exit
  * that was missed before would pass for one that is intact now. What the ioctl
  * was, the caller's own registers say; a VMM that lies there has its own
  * snapshots wrong.
  */
-#include <linux/kdebug.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/percpu.h>
@@ -34,6 +36,7 @@
 #include <linux/unistd.h>
 #include <linux/user-return-notifier.h>
 #include <asm/cpufeature.h>
+#include <asm/debugreg.h>
 #include <asm/hardirq.h>
 #include <uapi/linux/tdx_drcache.h>
 
@@ -47,15 +50,13 @@
  * struct return_cpu - what the last return to user space of this CPU noted down
  * @urn: the notifier
  * @task: who returned; compared, never followed
- * @events: its switches, and this CPU's function-call interrupts and #DBs. One
- *	sum is enough: none of them ever goes down.
- * @debugs: #DBs that L1 has had on this CPU while the hook was placed
+ * @state: in bits 31:0 its switches and this CPU's function-call interrupts: one
+ *	sum is enough, as neither ever goes down. In bits 63:32 L1's DR7.
  */
 struct return_cpu {
 	struct user_return_notifier urn;
 	const struct task_struct *task;
-	unsigned int events;
-	unsigned int debugs;
+	u64 state;
 };
 
 static DEFINE_PER_CPU(struct return_cpu, return_cpu);
@@ -68,20 +69,20 @@ static __always_inline bool returns_from_l2(const struct pt_regs *regs)
 }
 
 static __always_inline void note(struct return_cpu *r, const struct task_struct *task,
-				 unsigned int events)
+				 u64 state)
 {
 	r->task = task;
-	r->events = events;
+	r->state = state;
 }
 
 /* An ioctl that has entered the L2 returns. Not inlined, to save the others its stack. */
 static noinline notrace void capture(struct return_cpu *r, const struct task_struct *task,
-				     unsigned int events)
+				     u64 state)
 {
-	bool intact = r->task == task && r->events == events;
+	bool intact = r->task == task && r->state == state;
 	const struct mshv_vtl_run *run = drcache_vcpu_run();
 
-	note(r, task, events);
+	note(r, task, state);
 	if (!run || task->mm != drcache_vcpu_mm())
 		return;
 	if (intact)
@@ -97,25 +98,15 @@ static notrace void on_user_return(struct user_return_notifier *urn)
 {
 	struct return_cpu *r = container_of(urn, struct return_cpu, urn);
 	const struct task_struct *task = current;
-	unsigned int events = task->nvcsw + task->nivcsw +
-			      drcache_call_interrupts() + r->debugs;
+	u32 events = task->nvcsw + task->nivcsw + drcache_call_interrupts();
+	u64 state = events | (u64)this_cpu_read(cpu_dr7) << 32;
 
 	if (unlikely(returns_from_l2(task_pt_regs(current))))
-		capture(r, task, events);
+		capture(r, task, state);
 	else
-		note(r, task, events);
+		note(r, task, state);
 }
 NOKPROBE_SYMBOL(on_user_return);
-
-static int on_die(struct notifier_block *nb, unsigned long why, void *data)
-{
-	if (why == DIE_DEBUG)
-		this_cpu_inc(return_cpu.debugs);
-	return NOTIFY_DONE;
-}
-NOKPROBE_SYMBOL(on_die);
-
-static struct notifier_block die_nb = { .notifier_call = on_die };
 
 static bool return_available(void)
 {
@@ -124,15 +115,12 @@ static bool return_available(void)
 
 static int return_place(void)
 {
-	if (!return_available())
-		return -ENOENT;
-	return register_die_notifier(&die_nb);
+	return return_available() ? 0 : -ENOENT;
 }
 
-/* Every CPU is disarmed, and its notifier gone. */
+/* Every CPU is disarmed, and its notifier gone with that. */
 static void return_remove(void)
 {
-	unregister_die_notifier(&die_nb);
 }
 
 static void return_arm(void)

@@ -186,6 +186,7 @@ const struct mm_struct *notrace drcache_vcpu_mm(void)
 {
 	return this_cpu_read(drcache_cpu.mm);
 }
+NOKPROBE_SYMBOL(drcache_vcpu_mm);
 
 /* These two: on the CPU itself, with interrupts off. */
 static void arm(struct drcache_cpu *c)

@@ -39,6 +39,9 @@ demo:
 check:
 	@scripts/check
 
+lint:
+	@scripts/lint
+
 soak:
 	@scripts/soak
 
@@ -71,6 +74,7 @@ help:
 	@echo 'On a Debian 12 machine, as root (they install packages and use QEMU):'
 	@echo '  demo       boot a stock kernel, run an L2 and show its debug registers'
 	@echo '  check      every test but the long ones'
+	@echo '  lint       static checks: compilers, sparse, Coccinelle, checkpatch and more'
 	@echo '  soak       the long ones: hours'
 	@echo '  matrix     build and test on Debian'"'"'s 6.1, 6.12 and newest kernels'
 	@echo '  count      instructions that an exit costs, with and without the module'
@@ -80,4 +84,4 @@ help:
 	@echo '  DRCACHE_BUILD=DIR  for whatever is downloaded or built (now: $(DRCACHE_BUILD))'
 	@echo '  DESTDIR=, PREFIX=  for install (PREFIX is $(PREFIX))'
 
-.PHONY: all modules tools install uninstall demo check soak matrix count clean distclean help
+.PHONY: all modules tools install uninstall demo check lint soak matrix count clean distclean help

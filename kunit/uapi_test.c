@@ -405,9 +405,10 @@ static void load_ipi(void *info)
 {
 	struct load *l = info;
 
-#define LOAD(n)									\
+#define LOAD(n) do {								\
 	asm volatile("mov %%db" #n ", %0" : "=r" (l->old[n]));			\
-	asm volatile("mov %0, %%db" #n : : "r" (l->db[n]))
+	asm volatile("mov %0, %%db" #n : : "r" (l->db[n]));			\
+} while (0)
 	LOAD(0);
 	LOAD(1);
 	LOAD(2);

@@ -90,6 +90,16 @@ build_selftests()
 	quietly "$builddir/log/uapi.log" make -C "$topdir/tools" O="$bin" KSRC="$src" "$bin/uapi"
 }
 
+# After the builds: it looks at what they made, and lint builds for the stock kernel
+# again.
+stage_static()
+{
+	printf '%s\n' "$builddir/run/"{lint,binary}.ktap >>"$runs"
+	stage "the static checks find nothing" "$topdir/scripts/lint"
+	stage "the binary keeps its promises" "$topdir/scripts/check-binary" \
+		"$(ko_of stock)" "$(kdir_of stock)" "$(ko_of ohcl)" "$(kdir_of ohcl)"
+}
+
 # The virtual machines. Those on the debug kernel say what was executed.
 
 # boot_kunit KERNEL

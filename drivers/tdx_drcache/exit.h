@@ -50,6 +50,8 @@ static __always_inline bool drcache_exit_l2_ran(u64 rax)
  *
  * Which registers the CPU holds is a matter of whether an L2 ran since L1 last
  * did, so whatever is not known to be an L2's exit is refused.
+ *
+ * Return: what is to be done.
  */
 static __always_inline enum drcache_exit
 drcache_exit_decode(u64 rax, u64 entry_rcx, u64 reasons)

@@ -27,6 +27,8 @@ const char *drcache_host_refusal(const struct drcache_host_facts *facts)
  * @emulated: there is a host driver whose L2s are emulated
  * @tdx_guest: this kernel runs in a TDX trust domain
  * @host_driver: there is a host driver that can be hooked
+ *
+ * Return: what runs the L2s here.
  */
 u32 drcache_host_kind(bool emulated, bool tdx_guest, bool host_driver)
 {

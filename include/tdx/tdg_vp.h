@@ -66,10 +66,7 @@
 #define TDX_VMCS_EXCEPTION_BITMAP	0x4004
 #define TDX_VMCS_GUEST_DR7		0x681A
 
-/**
- * struct tdx_l2_enter_guest_state - L2_ENTER_GUEST_STATE, what RDX of
- *	TDG.VP.ENTER points to
- */
+/* L2_ENTER_GUEST_STATE: what RDX of TDG.VP.ENTER points to. */
 struct tdx_l2_enter_guest_state {
 	__u64 rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi;
 	__u64 r8, r9, r10, r11, r12, r13, r14, r15;

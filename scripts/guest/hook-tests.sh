@@ -15,7 +15,7 @@ hook_tests()
 	some=100
 	# A late capture misses what it is not sure of, the more the busier L1 is.
 	exact=0 late=0
-	[ $hook != return ] || exact=$((some - 1)) late=$some
+	[ "$hook" != return ] || exact=$((some - 1)) late=$some
 	t "$hook: GET_INFO names it" sh -c "drcbind --info | grep -q 'hook $hook'"
 	t "$hook: counter" drcvmm -c 0,1 -n $some -v --max-misses $exact
 	t "$hook: breakpoint" drcvmm -c 0,1 --guest breakpoint -n $some -v --max-misses $exact
@@ -29,7 +29,7 @@ hook_tests()
 		drcvmm -n $some --verify=guest --max-misses $exact
 	# fprobe is blind while RCU is not watching: it must not guess.
 	blind=$exact must_miss=0
-	[ $hook != fprobe ] || blind=$some must_miss=$some
+	[ "$hook" != fprobe ] || blind=$some must_miss=$some
 	t "$hook: the last of three, RCU not watching from the second on" \
 		drcvmm -n $some --enter 0x10 --verify=guest --min-misses $must_miss \
 		--max-misses $blind

@@ -48,6 +48,7 @@ static const char *const result_names[] = {
 	[TDX_DRCACHE_MISS_OTHER_EXIT] = "of another exit",
 	[TDX_DRCACHE_MISS_BUSY] = "being written",
 };
+
 #define RESULTS		5
 
 /* What the command line asks for. */
@@ -756,7 +757,8 @@ static const struct argp_option options[] = {
 	{ "syscall", KEY_SYSCALL, NULL, 0,
 	  "make another system call between an exit and the read", 0 },
 	{ "min-misses", KEY_MIN_MISSES, "N", 0, "fewer misses are a failure", 0 },
-	{ "show", KEY_SHOW, "N", 0, "show the first N exits in the guest's loop, read in every way", 0 },
+	{ "show", KEY_SHOW, "N", 0,
+	  "show the first N exits in the guest's loop, read in every way", 0 },
 	{ "tick", KEY_TICK, "USEC", 0,
 	  "interrupt the CPU so often (default 1000; 0: not at all)", 0 },
 	{ "max-misses", KEY_MAX_MISSES, "N", 0, "more misses are a failure", 0 },

@@ -633,8 +633,8 @@ static void mapping_outlives_close_test(struct kunit *test)
 	vm_munmap(addr, PAGE_SIZE);
 	/* A kernel thread's last reference is dropped here or by a work item. */
 	flush_delayed_fput();
-	for (i = 0; i < 1000 && mock_host_hooked(); i++)
-		msleep(10);
+	for (i = 0; i < 500 && mock_host_hooked(); i++)
+		msleep(20);
 	KUNIT_EXPECT_FALSE(test, mock_host_hooked());
 	KUNIT_EXPECT_EQ(test, 0, bind(test, other, 0, 0, 0));
 	dev_close(other);

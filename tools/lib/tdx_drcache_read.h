@@ -197,8 +197,10 @@ tdx_drcache_observe(const struct tdx_drcache_reader *r, uint64_t min_tsc,
  * @exit_rax: RAX of the exit, from the run page
  * @s: where to; means something only with TDX_DRCACHE_HIT
  *
- * No syscall. Every result but TDX_DRCACHE_HIT is a miss: use the host driver's
- * ioctls then. Never a hypercall.
+ * No syscall.
+ *
+ * Return: TDX_DRCACHE_HIT; anything else is a miss: use the host driver's ioctls
+ * then. Never a hypercall.
  */
 static inline enum tdx_drcache_result
 tdx_drcache_read(const struct tdx_drcache_reader *r, uint64_t min_tsc,

@@ -3,8 +3,8 @@
  * failnth OPERATION [MODULE [LAST]]: do OPERATION with its first fault injected,
  * then with its second, and so on until it is through without one; or only with the
  * LAST ones. Each time it must succeed, or fail with ENOMEM or EFAULT, and leave
- * nothing behind: the next time starts over. Wants a kernel with fault injection, and the failslab and fail_page_alloc
- * settings that scripts/guest/faults makes.
+ * nothing behind: the next time starts over. Wants a kernel with fault injection,
+ * and the failslab and fail_page_alloc settings that scripts/guest/faults makes.
  *
  * Exits with 1 for another errno, and if there was no fault to inject.
  */
@@ -208,7 +208,8 @@ int main(int argc, char **argv)
 
 	while (argc >= 2 && op < end && strcmp(op->name, argv[1]))
 		op++;
-	if (argc < 2 || op == end || (op->run == do_load) != (argc >= 3) || argc > 4) {
+	if (argc < 2 || op == end || argc > 4 || (argc >= 3 && op->run != do_load) ||
+	    (argc < 3 && op->run == do_load)) {
 		fputs("usage: failnth open|info|bind|observe|mmap|regs|stats\n"
 		      "       failnth load MODULE [LAST]\n", stderr);
 		return 2;

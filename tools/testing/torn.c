@@ -19,13 +19,13 @@ static void on_term(int sig)
 	stop = 1;
 }
 
-/* 0, or the errno of GET_REGS. */
+/* 0, or the negative errno of GET_REGS. */
 static int read_by_ioctl(const struct tdx_drcache_reader *r, struct tdx_drcache_slot *s)
 {
 	struct tdx_drcache_regs regs = { .size = sizeof(regs) };
 
 	if (ioctl(r->fd, TDX_DRCACHE_GET_REGS, &regs))
-		return errno;
+		return -errno;
 	s->exit_rax = regs.exit_rax;
 	memcpy(s->db, regs.db, sizeof(s->db));
 	s->dr6 = regs.dr6;
@@ -39,9 +39,9 @@ static int read_by_mmap(const struct tdx_drcache_reader *r, struct tdx_drcache_s
 	case TDX_DRCACHE_HIT:
 		return 0;
 	case TDX_DRCACHE_MISS_BUSY:
-		return EAGAIN;
+		return -EAGAIN;
 	default:
-		return ENODATA;
+		return -ENODATA;
 	}
 }
 
@@ -86,10 +86,10 @@ int main(int argc, char **argv)
 			changes += s.tsc != last_tsc;
 			last_tsc = s.tsc;
 			break;
-		case EAGAIN:
+		case -EAGAIN:
 			busy++;
 			break;
-		case ENODATA:
+		case -ENODATA:
 			none++;
 			break;
 		default:
@@ -97,7 +97,8 @@ int main(int argc, char **argv)
 			return EXIT_FAILURE;
 		}
 	}
-	printf("by %s: %lu reads of %lu snapshots: %lu torn, %lu older than the one before; missed: %lu being written, %lu not valid\n",
-	       by_ioctl ? "ioctl" : "mmap", hits, changes, torn, older, busy, none);
+	printf("by %s: %lu reads of %lu snapshots: %lu torn, %lu older than the one before; ",
+	       by_ioctl ? "ioctl" : "mmap", hits, changes, torn, older);
+	printf("missed: %lu being written, %lu not valid\n", busy, none);
 	return torn || older || !hits ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -179,8 +179,13 @@ stage_tools()
 # stage_coverage RUN...: of what these machines have executed.
 stage_coverage()
 {
+	local logs=("${@/#/$builddir/run/}")
 	echo "$builddir/run/coverage.ktap" >>"$runs"
-	stage "the tests cover the module" sh -c '"$@" >'"$builddir/run/coverage.ktap" sh \
-		"$topdir/scripts/coverage" "$(ko_of debug)/src/drivers/tdx_drcache" \
-		"$topdir/kunit/uncovered" "${@/%/.gcov}"
+	stage "the tests cover the module" coverage "${logs[@]/%/.gcov}"
+}
+
+coverage()
+{
+	"$topdir/scripts/coverage" "$(ko_of debug)/src/drivers/tdx_drcache" \
+		"$topdir/kunit/uncovered" "$@" >"$builddir/run/coverage.ktap"
 }

@@ -1684,7 +1684,7 @@ static long op_knob(const uint64_t *a)
 		 * breakpoint: an L2 that has single-stepped has left BS in DR6,
 		 * which L1 shares, and the kernel warns of it at its own #DB.
 		 */
-		sprintf(text, "%" PRIu64, a[1] % 8 ? 0 : (a[1] >> 8) % 2 ? 1 : 4 + (a[1] >> 9) % 1000);
+		sprintf(text, "%d", a[1] % 8 ? 0 : a[1] & 256 ? 1 : 4 + (int)(a[1] >> 9) % 1000);
 	}
 	knobs_changed = true;
 	return write_knob(which, text);

@@ -31,6 +31,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -136,7 +137,7 @@ struct shared {
 static struct {
 	uint64_t seed, ops;
 	unsigned int procs, time_limit;
-	bool drcache, emul, complete, no_kcov;
+	bool drcache, emul, complete, no_kcov, no_idle;
 	int keep;
 } opt = { .seed = 1, .ops = 10000, .procs = 2, .drcache = true, .emul = true, .keep = -1 };
 
@@ -637,9 +638,9 @@ static void check_result(long ret, errset may)
 }
 
 /*
- * One whose struct begins with its size. @may are the errnos that it may fail with,
- * and one of @must it must fail with, whatever is wrong with the struct itself.
- * @where is where the struct was.
+ * One whose struct begins with its size. @may are the errnos that it may fail with;
+ * if there are any in @must, it must fail with one of these, or with what is wrong
+ * with the struct itself. @where is where the struct was.
  */
 static long sized_ioctl(struct file *f, unsigned int cmd, uint64_t a, const void *buf,
 			uint32_t known, bool out, errset may, errset must, struct arg *where)
@@ -666,32 +667,22 @@ static long sized_ioctl(struct file *f, unsigned int cmd, uint64_t a, const void
 	}
 	if (arg.readable < 4) {
 		must = E(EFAULT);
-		may = 0;
 	} else if (arg.size < known) {
 		must = E(EINVAL);
-		may = 0;
 	} else if (arg.size > PAGE) {
 		must = E(E2BIG);
-		may = 0;
 	} else if (arg.readable < arg.size) {
 		must = E(EFAULT) | E(E2BIG);
-		may = 0;
 	} else {
 		for (uint32_t i = known; i < arg.size; i++)
 			if (arena->before[ARENA - arg.readable + i]) {
 				must = E(E2BIG);
-				may = 0;
 				break;
 			}
 	}
-	if (out && arg.writable < length) {
-		may |= E(EFAULT);
-		if (!must) {
-			must = E(EFAULT);
-			may &= ~OK;
-		}
-	}
-	check_result(ret, must ? must | (may & ~OK) : may | OK);
+	if (out && arg.writable < length && !must)
+		must = E(EFAULT) | may;
+	check_result(ret, must ? must : may | OK);
 	return ret;
 }
 
@@ -965,10 +956,11 @@ static long op_bind(const uint64_t *a)
 		must |= E(ENXIO);
 	if (was_bound)
 		must |= E(EBUSY);
-	if (f->kind == DRCACHE && f->desc->foreign)
-		may |= E(EBUSY);
-	if (racing)
+	if (racing || (f->kind == DRCACHE && f->desc->foreign))
 		may |= E(EBUSY) | E(EFAULT);
+	/* These are found before anything else, and what is left after EBUSY. */
+	if (must && !(must & (E(EOPNOTSUPP) | E(ENXIO))))
+		must |= may & E(EBUSY);
 
 	ret = sized_ioctl(f, TDX_DRCACHE_BIND, a[1], &bind, sizeof(bind), false, may, must,
 			  &arg);
@@ -1551,6 +1543,7 @@ static void fill_run_page(void *data)
 {
 	struct fill *fill = data;
 	struct mshv_vtl_run *run = fill->run;
+	bool fast = opt.no_idle && run != (void *)fake_run;
 	const uint64_t *a = fill->a;
 	uint64_t z = a[2];
 
@@ -1559,19 +1552,23 @@ static void fill_run_page(void *data)
 			z ^= z << 13;
 			z ^= z >> 7;
 			z ^= z << 17;
-			((volatile uint64_t *)run)[i] = z;
+			if (i == offsetof(struct mshv_vtl_run, enter_mode) / 8 && fast)
+				((volatile uint64_t *)run)[i] = z << 8 >> 8;
+			else
+				((volatile uint64_t *)run)[i] = z;
 		}
 		return;
 	}
 	run->cancel = a[1] % 8 == 1;
-	run->enter_mode = a[2] % 4 ? 0 : a[2] >> 8;
+	run->enter_mode = a[2] % 4 || fast ? 0 : a[2] >> 8;
 	run->exit_info.rax = a[3] % 2 ? 0x110000000001 : edge(a[3] >> 8);
 	run->entry_rcx = a[4] % 4 ? (1 + a[4] / 4 % 3) << TDX_ENTRY_VM_SHIFT : a[4];
 	memset(&run->l2_enter_guest_state, 0, sizeof(run->l2_enter_guest_state));
 	run->l2_enter_guest_state.rip = a[5] % 8 ? L2_START : edge(a[5] >> 8);
 	run->l2_enter_guest_state.rflags = a[5] & 0x100 ? a[5] >> 16 : 2;
 	*(volatile uint32_t *)(run->fx_state + 24) = a[5] & 0x200 ? a[5] >> 32 : 0x1f80;
-	if (a[1] % 8 == 2)
+	if (a[1] % 8 == 2 &&
+	    !(fast && (a[1] >> 8) % PAGE == offsetof(struct mshv_vtl_run, enter_mode)))
 		((volatile uint8_t *)run)[(a[1] >> 8) % PAGE] = a[1] >> 24;
 }
 
@@ -1805,6 +1802,14 @@ static void new_program(struct program *p)
 		for (i = 0; i < ARRAY_SIZE(drcache); i++) {
 			new_call(&p->c[p->n]);
 			p->c[p->n++].op = op_of(drcache[i]);
+			/* Two at once on one file. */
+			if (drcache[i] == op_bind && one_in(8)) {
+				p->c[p->n - 1].race = true;
+				new_call(&p->c[p->n]);
+				p->c[p->n].op = op_of(op_bind);
+				p->c[p->n].a[0] = p->c[p->n - 1].a[0];
+				p->n++;
+			}
 		}
 	while (extra-- && p->n < PROGRAM_MAX - 3)
 		new_call(&p->c[p->n++]);
@@ -1903,7 +1908,8 @@ static void make_arena(void)
 
 /* The other thread, and the call that it is to run. */
 static struct call *_Atomic other_call;
-static _Atomic uint32_t other_state;	/* 0 idle, 1 asked */
+static _Atomic uint32_t other_state;
+enum { IDLE, ASKED, READY, GO };
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t val)
 {
@@ -1920,10 +1926,14 @@ static void *other_thread(void *unused)
 	(void)unused;
 	make_arena();
 	for (;;) {
-		while (other_state != 1)
-			futex_wait(&other_state, 0);
+		while (other_state == IDLE)
+			futex_wait(&other_state, IDLE);
+		/* Awake, so that it is soon in its call when the other is. */
+		other_state = READY;
+		while (other_state != GO)
+			__builtin_ia32_pause();
 		run_call(other_call);
-		other_state = 0;
+		other_state = IDLE;
 		futex_wake(&other_state);
 	}
 	return NULL;
@@ -1939,15 +1949,18 @@ static void run_program(struct program *p)
 		if (race) {
 			other_call = c;
 			racing = true;
-			other_state = 1;
+			other_state = ASKED;
 			futex_wake(&other_state);
+			while (other_state != READY)
+				sched_yield();
 			c = &p->c[++i];
 			running = i;
+			other_state = GO;
 		}
 		run_call(c);
 		if (race) {
-			while (other_state)
-				futex_wait(&other_state, 1);
+			while (other_state != IDLE)
+				futex_wait(&other_state, GO);
 			racing = false;
 		}
 	}
@@ -2216,6 +2229,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 	case 'k':
 		opt.keep = atoi(arg);
 		break;
+	case 'I':
+		opt.no_idle = true;
+		break;
 	case 'K':
 		opt.no_kcov = true;
 		break;
@@ -2233,6 +2249,7 @@ static const struct argp_option options[] = {
 	{ "time-limit", 'l', "SEC", 0, "stop after so long", 0 },
 	{ "complete", 'c', NULL, 0, "an errno that was never seen is a failure", 0 },
 	{ "keep", 'k', "CPU", 0, "own this vCPU all the time: the hook stays in place", 0 },
+	{ "no-idle", 'I', NULL, 0, "enter the L2 in the fast mode only", 0 },
 	{ "no-kcov", 'K', NULL, 0, "not guided by coverage", 0 },
 	{ 0 },
 };

@@ -128,6 +128,22 @@ boot_e2e()
 		"e2e-$1" "$(image_of "$1")" "$guest/e2e" "${emul[@]/#/$(ko_of "$1")/}" "${with[@]}"
 }
 
+# boot_fuzz OPERATIONS [SEED]
+boot_fuzz()
+{
+	RUN=fuzz boot_stage "fuzzing and hostile L2s leave a clean log, $1 operations" --quiet \
+		--l2 --memory 2G --timeout 7200 --out "$builddir/run/fuzz.gcov" \
+		--env "OPS=$1 SEED=${2:-1}" fuzz "$(image_of debug)" "$guest/fuzz" \
+		"${emul[@]/#/$(ko_of debug)/}" "$bin"/{fuzz,drcvmm,drcbind,l1count} "$guest/ktap.sh"
+}
+
+# What herd7 says of the memory order.
+stage_litmus()
+{
+	echo "$builddir/run/litmus.ktap" >>"$runs"
+	stage "the litmus tests end as they must" "$topdir/scripts/check-litmus"
+}
+
 boot_ohcl()
 {
 	RUN=e2e-ohcl boot_stage "the return hook leaves a clean log, kernel like OpenHCL's" \

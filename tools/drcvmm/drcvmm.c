@@ -20,6 +20,7 @@
 #include "guest.h"
 
 #define EXIT_USAGE	2
+#define ARRAY_SIZE(x)	(sizeof(x) / sizeof((x)[0]))
 
 /* VMX basic exit reasons. */
 #define REASON_EXCEPTION	0
@@ -31,8 +32,11 @@
 #define REASON_IO		30
 #define REASON_RDMSR		31
 #define REASON_WRMSR		32
+#define REASON_INVALID_STATE	33
 #define REASON_EPT_VIOLATION	48
 
+#define RFLAGS_TF		(1u << 8)
+#define RFLAGS_RF		(1u << 16)
 #define INTR_INFO_DB		0x80000301u	/* valid, hardware exception, 1 */
 #define FX_FCW			0
 #define FX_MXCSR		24
@@ -40,7 +44,7 @@
 enum read_method { READ_MMAP, READ_IOCTL, READ_MSHV };
 
 static const char *const method_names[] = { "mmap", "ioctl", "mshv" };
-static const char *const guest_names[] = { "counter", "breakpoint", "exits" };
+static const char *const guest_names[] = { "counter", "breakpoint", "exits", "hostile" };
 static const char *const result_names[] = {
 	[TDX_DRCACHE_HIT] = "captured",
 	[TDX_DRCACHE_MISS_INVALID] = "not captured",
@@ -67,6 +71,7 @@ static struct {
 	unsigned int tick_us;
 	unsigned int timeout_s;
 	bool verify;
+	uint64_t seed;
 } opt = {
 	.nr_cpus = 1,
 	.exits = 1000,
@@ -74,6 +79,7 @@ static struct {
 	.bind_cpu = -1,
 	.tick_us = 1000,
 	.timeout_s = 120,
+	.seed = 1,
 };
 
 /* DR0 to DR3, DR6. */
@@ -103,6 +109,7 @@ struct vcpu {
 	uint64_t hwbp;
 	uint64_t last_count;
 	uint32_t flags;
+	unsigned int vm;
 	bool stopped;
 };
 
@@ -269,6 +276,23 @@ static bool expect_breakpoint(struct vcpu *v, const struct regs *got, struct reg
 	return true;
 }
 
+/*
+ * Likewise: R8 to R11 have what is in DR0 to DR3, but at the instruction that writes
+ * one. DR6 is the CPU's to write, too.
+ */
+static bool expect_hostile(struct vcpu *v, const struct regs *got, struct regs *want)
+{
+	volatile struct tdx_l2_enter_guest_state *gs = &v->run->l2_enter_guest_state;
+	const uint64_t r[4] = { gs->r8, gs->r9, gs->r10, gs->r11 };
+
+	if (gs->rip < table->hostile_loop || gs->rip >= table->hostile_end)
+		return false;
+	for (unsigned int i = 0; i < 4; i++)
+		want->dr[i] = gs->rip == table->hostile_mov[i] ? got->dr[i] : r[i];
+	want->dr[4] = (got->dr[4] & UINT32_MAX) | GUEST_DR6_ONES;
+	return true;
+}
+
 static void compare(struct vcpu *v, const char *a_name, const struct regs *a,
 		    const char *b_name, const struct regs *b)
 {
@@ -349,7 +373,8 @@ static void on_interrupt(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
 		v->breakpoints++;
 
 	in_loop = (opt.guest == GUEST_COUNTER && expect_counter(v, &want)) ||
-		  (opt.guest == GUEST_BREAKPOINT && expect_breakpoint(v, &regs, &want));
+		  (opt.guest == GUEST_BREAKPOINT && expect_breakpoint(v, &regs, &want)) ||
+		  (opt.guest == GUEST_HOSTILE && expect_hostile(v, &regs, &want));
 	if (in_loop && v->shown < opt.show)
 		show(v, min_tsc, rax);
 	if (v->flags & TDX_DRCACHE_L1_HWBP)
@@ -425,6 +450,46 @@ static void on_step(struct vcpu *v, unsigned int reason)
 		gs->rip += length;
 }
 
+static void setup_vcpu(struct vcpu *v);
+static void write_l2(struct vcpu *v, uint32_t field, uint64_t val, uint64_t mask);
+
+/* The hostile program left, by whatever it did: go on behind it. */
+static void on_hostile(struct vcpu *v, uint64_t rax)
+{
+	volatile struct tdx_l2_enter_guest_state *gs = &v->run->l2_enter_guest_state;
+
+	switch (rax & (TDX_BASIC_REASON_MASK | TDX_ENTRY_FAILURE)) {
+	case REASON_CPUID:
+	case REASON_HLT:
+	case REASON_VMCALL:
+	case REASON_IO:
+	case REASON_RDMSR:
+	case REASON_WRMSR:
+		gs->rip += v->run->exit_info.r11 >> 32;
+		break;
+	case REASON_EPT_VIOLATION:
+		gs->rip = gs->r15;
+		break;
+	case REASON_EXCEPTION:
+		/* A #DB that may be of the next instruction, and of any MOV DR. */
+		gs->rflags = (gs->rflags & ~RFLAGS_TF) | RFLAGS_RF;
+		write_l2(v, TDX_VMCS_GUEST_DR7, 0x400, UINT64_MAX);
+		break;
+	case REASON_TRIPLE_FAULT:
+	case REASON_INVALID_STATE | TDX_ENTRY_FAILURE:
+		/* The next VM has what this one had. */
+		v->stopped = v->vm == TDX_L2_VM_MAX;
+		if (!v->stopped) {
+			v->vm++;
+			setup_vcpu(v);
+		}
+		break;
+	default:
+		fail(v, "the L2 left with RAX %#" PRIx64, rax);
+		v->stopped = true;
+	}
+}
+
 static void on_exit_reason(struct vcpu *v, uint64_t min_tsc)
 {
 	uint64_t rax = v->run->exit_info.rax;
@@ -454,26 +519,36 @@ static void on_exit_reason(struct vcpu *v, uint64_t min_tsc)
 		on_step(v, reason);
 		return;
 	}
+	if (opt.guest == GUEST_HOSTILE) {
+		on_hostile(v, rax);
+		return;
+	}
 	fail(v, "the L2 left with RAX %#" PRIx64 ", qualification %#" PRIx64 " at rip %#"
 	     PRIx64, rax, (uint64_t)v->run->exit_info.rcx,
 	     (uint64_t)v->run->l2_enter_guest_state.rip);
 	v->stopped = true;
 }
 
-/* Have #DB exit, on this CPU. */
-static void intercept_db(void)
+/* A field of the L2's VMCS, on this CPU. */
+static void write_l2(struct vcpu *v, uint32_t field, uint64_t val, uint64_t mask)
 {
 	struct mshv_tdcall call = {
 		.rax = TDX_LEAF_VP_WR,
-		.rdx = TDX_MD_L2_VMCS(1, TDX_VMCS_EXCEPTION_BITMAP),
-		.r8 = 1 << 1,
-		.r9 = 1 << 1,
+		.rdx = TDX_MD_L2_VMCS(v->vm, field),
+		.r8 = val,
+		.r9 = mask,
 	};
 
 	if (ioctl(vtl_fd, MSHV_VTL_TDCALL, &call))
 		die("MSHV_VTL_TDCALL: %s", strerror(errno));
 	if (call.rax)
-		die("TDG.VP.WR of the exception bitmap: %#" PRIx64, (uint64_t)call.rax);
+		die("TDG.VP.WR of %#x: %#" PRIx64, field, (uint64_t)call.rax);
+}
+
+/* Have #DB exit. */
+static void intercept_db(struct vcpu *v)
+{
+	write_l2(v, TDX_VMCS_EXCEPTION_BITMAP, 1 << 1, 1 << 1);
 }
 
 /* DR7 is not shared: only TDG.VP.RD has the L2's. */
@@ -497,7 +572,7 @@ static void setup_vcpu(struct vcpu *v)
 		((volatile uint8_t *)&run->l2_enter_guest_state)[i] = 0;
 	run->cancel = 0;
 	run->enter_mode = opt.enter;
-	run->entry_rcx = 1ull << TDX_ENTRY_VM_SHIFT;
+	run->entry_rcx = (uint64_t)v->vm << TDX_ENTRY_VM_SHIFT;
 	run->l2_enter_guest_state.rip = GUEST_IMAGE;
 	run->l2_enter_guest_state.rflags = 2;
 	run->l2_enter_guest_state.rsp = GUEST_STACKS + (v->index + 1) * 0x1000;
@@ -507,6 +582,11 @@ static void setup_vcpu(struct vcpu *v)
 	*(volatile uint32_t *)&run->fx_state[FX_MXCSR] = 0x1f80;
 
 	v->data = (uint64_t *)(memory + GUEST_DATA + v->index * GUEST_DATA_SIZE);
+	v->data[GUEST_STOP / 8] = 0;
+	v->data[GUEST_SEED / 8] = (opt.seed * GUEST_VCPUS_MAX + v->index) * 4 + v->vm;
+	/* One of three handles its own #DBs no more. */
+	if (opt.guest == GUEST_EXITS || (opt.guest == GUEST_HOSTILE && v->vm == 2))
+		intercept_db(v);
 	/* Kernel-like addresses; another for each register and each vCPU. */
 	for (unsigned int i = 0; i < 4; i++)
 		v->data[GUEST_BASE0 / 8 + i] = 0xffff800000000000 |
@@ -545,14 +625,13 @@ static void *vcpu_main(void *arg)
 	CPU_SET(v->cpu, &set);
 	if (sched_setaffinity(0, sizeof(set), &set))
 		die("CPU %u: %s", v->cpu, strerror(errno));
+	v->vm = 1;
 	v->run = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, vtl_fd,
 		      v->cpu * 4096l);
 	if (v->run == MAP_FAILED)
 		die("run page of CPU %u: %s", v->cpu, strerror(errno));
 	setup_vcpu(v);
 	reset_dr();
-	if (opt.guest == GUEST_EXITS)
-		intercept_db();
 	if (use_drcache) {
 		err = tdx_drcache_open(&v->reader, opt.bind_cpu < 0 ? v->cpu :
 				       (unsigned int)opt.bind_cpu, 0, (void *)v->run, 0);
@@ -568,6 +647,9 @@ static void *vcpu_main(void *arg)
 				break;
 			v->data[GUEST_STOP / 8] = 1;
 		}
+		/* Each of the three VMs has its part, and dies. */
+		if (opt.guest == GUEST_HOSTILE && v->interrupts >= opt.exits * v->vm / TDX_L2_VM_MAX)
+			v->data[GUEST_STOP / 8] = v->vm == TDX_L2_VM_MAX ? GUEST_STOP_CONTROL : GUEST_STOP_FAULT;
 		if (now() > end) {
 			fail(v, "stopped after %u seconds", opt.timeout_s);
 			break;
@@ -679,7 +761,7 @@ static uint64_t summarize(struct vcpu *v)
 	if (misses > opt.max_misses)
 		fail(v, "%" PRIu64 " misses, at most %" PRIu64 " wanted", misses,
 		     opt.max_misses);
-	if (opt.verify && !opt.guest_only && opt.guest != GUEST_EXITS &&
+	if (opt.verify && !opt.guest_only && opt.guest < GUEST_EXITS &&
 	    v->checked < v->interrupts / 2)
 		fail(v, "only %" PRIu64 " exits were in the guest's loop", v->checked);
 	if (opt.verify && opt.guest == GUEST_BREAKPOINT &&
@@ -706,13 +788,13 @@ static uint64_t parse_number(const char *arg, uint64_t min, uint64_t max,
 	return n;
 }
 
-static unsigned int parse_name(const char *arg, const char *const *names,
+static unsigned int parse_name(const char *arg, const char *const *names, unsigned int n,
 			       struct argp_state *state)
 {
-	for (unsigned int i = 0; i < 3; i++)
+	for (unsigned int i = 0; i < n; i++)
 		if (!strcmp(arg, names[i]))
 			return i;
-	argp_error(state, "'%s' is none of %s, %s, %s", arg, names[0], names[1], names[2]);
+	argp_error(state, "there is no '%s'; see --help", arg);
 	return 0;
 }
 
@@ -732,7 +814,7 @@ static void parse_cpus(char *arg, struct argp_state *state)
 
 enum {
 	KEY_GUEST = 0x100, KEY_SHOW, KEY_TICK, KEY_TIMEOUT, KEY_MIN_MISSES, KEY_MAX_MISSES,
-	KEY_ENTER, KEY_BIND, KEY_SYSCALL,
+	KEY_ENTER, KEY_BIND, KEY_SYSCALL, KEY_SEED,
 };
 
 static const struct argp_option options[] = {
@@ -741,7 +823,7 @@ static const struct argp_option options[] = {
 	{ "guest", KEY_GUEST, "NAME", 0,
 	  "what the L2 does: counter (default) loads DR0-DR3 and DR6 all the time; "
 	  "breakpoint arms a hardware breakpoint on itself and hits it; "
-	  "exits leaves in every way there is", 0 },
+	  "exits leaves in every way there is; hostile does whatever may do harm", 0 },
 	{ "read", 'r', "METHOD", 0,
 	  "how the registers are read: mmap (default), ioctl, or mshv, the host "
 	  "driver's five ioctls", 0 },
@@ -754,6 +836,7 @@ static const struct argp_option options[] = {
 	  "play idle when entered again)", 0 },
 	{ "bind", KEY_BIND, "CPU", 0,
 	  "bind to this CPU instead of the vCPU's: every exit is a miss", 0 },
+	{ "seed", KEY_SEED, "N", 0, "another seed, another hostile L2 (default 1)", 0 },
 	{ "syscall", KEY_SYSCALL, NULL, 0,
 	  "make another system call between an exit and the read", 0 },
 	{ "min-misses", KEY_MIN_MISSES, "N", 0, "fewer misses are a failure", 0 },
@@ -776,7 +859,7 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		opt.exits = parse_number(arg, 1, UINT32_MAX, state);
 		break;
 	case 'r':
-		opt.method = parse_name(arg, method_names, state);
+		opt.method = parse_name(arg, method_names, ARRAY_SIZE(method_names), state);
 		break;
 	case 'v':
 		opt.verify = true;
@@ -790,6 +873,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 	case KEY_BIND:
 		opt.bind_cpu = parse_number(arg, 0, CPU_SETSIZE - 1, state);
 		break;
+	case KEY_SEED:
+		opt.seed = parse_number(arg, 0, UINT32_MAX, state);
+		break;
 	case KEY_SYSCALL:
 		opt.syscall = true;
 		break;
@@ -797,7 +883,7 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		opt.min_misses = parse_number(arg, 0, UINT32_MAX, state);
 		break;
 	case KEY_GUEST:
-		opt.guest = parse_name(arg, guest_names, state);
+		opt.guest = parse_name(arg, guest_names, ARRAY_SIZE(guest_names), state);
 		break;
 	case KEY_SHOW:
 		opt.show = parse_number(arg, 0, UINT32_MAX, state);

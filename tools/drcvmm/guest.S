@@ -22,6 +22,8 @@
 	.quad	counter_inc, counter_mov0, counter_mov1, counter_mov2
 	.quad	counter_mov3, counter_mov6, counter_end
 	.quad	bp_clear, bp_write, bp_end
+	.quad	hostile_loop, hostile_mov0, hostile_mov1, hostile_mov2
+	.quad	hostile_mov3, hostile_end
 
 start:
 	movl	$GUEST_PML4, %eax
@@ -49,6 +51,8 @@ long_mode:
 	je	breakpoint
 	cmp	$GUEST_EXITS, %esi
 	je	exits
+	cmp	$GUEST_HOSTILE, %esi
+	je	hostile
 
 /*
  * counter: RBX counts; DRn is n's base in the data area plus RBX, and DR6 has
@@ -155,10 +159,237 @@ exits:
 	lidt	no_idt
 	ud2
 
-/* #DB: count it and go on; DR6 stays as it is. */
+/*
+ * hostile: what is of no use to an L2 but to do harm, in random order. R8 to R11 are
+ * what is in DR0 to DR3, but for the instruction that writes it. R12 is the random
+ * number, R14 the stack, R15 where to go on after what cannot go on by itself.
+ */
+	.macro	random			/* RAX */
+	mov	%r12, %rax
+	shl	$13, %rax
+	xor	%rax, %r12
+	mov	%r12, %rax
+	shr	$7, %rax
+	xor	%rax, %r12
+	mov	%r12, %rax
+	shl	$17, %rax
+	xor	%rax, %r12
+	mov	%r12, %rax
+	.endm
+
+	/* An address for a breakpoint: of the variable, of the loop, or any. */
+	.macro	address
+	random
+	test	$0x700, %eax
+	jnz	1f
+	lea	GUEST_VARIABLE(%rbp), %rax
+1:	test	$0x3800, %eax
+	jnz	1f
+	mov	$hostile_target, %eax
+1:
+	.endm
+
+	.macro	nasty insn:vararg
+	.balign	32
+	lea	9f(%rip), %r15
+	\insn
+9:	jmp	hostile_loop
+	.endm
+
+hostile:
+	mov	%rsp, %r14
+	mov	GUEST_SEED(%rbp), %r12
+	xor	%r8d, %r8d
+	xor	%r9d, %r9d
+	xor	%r10d, %r10d
+	xor	%r11d, %r11d
+	mov	%r8, %db0
+	mov	%r9, %db1
+	mov	%r10, %db2
+	mov	%r11, %db3
+hostile_loop:
+	inc	%rbx
+	cmpq	$0, GUEST_STOP(%rbp)
+	jne	hostile_die
+hostile_target:
+	random
+	shr	$20, %eax
+	and	$15, %eax
+	jmp	*hostile_actions(, %rax, 8)
+
+hostile_dr0:
+	address
+	mov	%rax, %r8
+hostile_mov0:
+	mov	%r8, %db0
+	jmp	hostile_loop
+hostile_dr1:
+	address
+	mov	%rax, %r9
+hostile_mov1:
+	mov	%r9, %db1
+	jmp	hostile_loop
+hostile_dr2:
+	address
+	mov	%rax, %r10
+hostile_mov2:
+	mov	%r10, %db2
+	jmp	hostile_loop
+hostile_dr3:
+	address
+	mov	%rax, %r11
+hostile_mov3:
+	mov	%r11, %db3
+	jmp	hostile_loop
+hostile_dr6:
+	random
+	mov	%eax, %eax
+	mov	%rax, %db6
+	jmp	hostile_loop
+hostile_dr7:				/* with general detect, one time in two */
+	random
+	mov	%eax, %eax
+	mov	%rax, %db7
+	mov	%db0, %rax
+	jmp	hostile_loop
+hostile_dr7_off:
+	mov	$0x400, %eax
+	mov	%rax, %db7
+	jmp	hostile_loop
+hostile_touch:
+	mov	%rbx, GUEST_VARIABLE(%rbp)
+	mov	GUEST_VARIABLE(%rbp), %rax
+	jmp	hostile_loop
+hostile_step:				/* DR6's BS */
+	pushfq
+	orq	$0x100, (%rsp)
+	popfq
+	nop
+	jmp	hostile_loop
+hostile_spin:
+	cli
+	mov	$GUEST_SPIN / 4, %ecx
+1:	dec	%ecx
+	jnz	1b
+	sti
+	jmp	hostile_loop
+hostile_nasty:
+	random
+	mov	%rax, %rcx
+	mov	%rax, %rdx
+	mov	%eax, %esi
+	shr	$24, %esi
+	and	$63, %esi
+	cmp	$(hostile_nasty_end - hostile_nasty_0) / 32, %esi
+	jae	hostile_loop
+	shl	$5, %esi
+	add	$hostile_nasty_0, %esi
+	jmp	*%rsi
+
+	.balign	32
+hostile_nasty_0:
+	nasty	cpuid; mov %r12, %rbx
+	nasty	hlt
+	nasty	out %al, $GUEST_PORT_OUT
+	nasty	in %dx, %eax
+	nasty	out %eax, %dx
+	nasty	vmmcall
+	nasty	rdmsr
+	nasty	bts $31, %ecx; wrmsr	/* EFER has bits 31 and 30 */
+	nasty	mov $0x10, %ecx; wrmsr
+	nasty	vmrun
+	nasty	vmload
+	nasty	vmsave
+	nasty	stgi
+	nasty	clgi
+	nasty	mov %rcx, %rax; skinit
+	nasty	invlpga
+	nasty	rsm
+	nasty	monitor
+	nasty	mwait
+	nasty	wbinvd
+	nasty	invd
+	nasty	xor %ecx, %ecx; xsetbv
+	nasty	rdpmc
+	nasty	ud2
+	nasty	int3
+	nasty	.byte 0xf1		/* #DB without a breakpoint */
+	nasty	vmcall
+	nasty	.byte 0x66, 0x0f, 0x01, 0xcc	/* TDCALL */
+	nasty	int $0x80
+	nasty	mov GUEST_BEYOND, %eax
+	nasty	mov %eax, GUEST_BEYOND
+	nasty	mov $GUEST_BEYOND, %eax; jmp *%rax
+	nasty	mov (%r12), %eax
+	nasty	xor %ecx, %ecx; div %ecx
+	nasty	swapgs
+	nasty	mov %rcx, %cr8
+	nasty	syscall
+	nasty	sysenter
+	nasty	mov %ecx, %fs
+	nasty	ltr %cx
+	nasty	mov %rcx, %db4
+	nasty	mov %r12, %db7
+	nasty	mov %r12, %db6
+	nasty	xor %eax, %eax; push %rax; fldcw (%rsp); fldz; fdiv %st(0), %st; fwait
+	nasty	push $0; ldmxcsr (%rsp); xorps %xmm0, %xmm0; divps %xmm0, %xmm0
+	nasty	push %rcx; iretq
+hostile_nasty_end:
+
+hostile_die:
+	cmpq	$GUEST_STOP_CONTROL, GUEST_STOP(%rbp)
+	jne	1f
+	lea	1f(%rip), %r15
+	random
+	mov	%eax, %eax
+	or	$0x20, %eax
+	mov	%rax, %cr4
+	random
+	mov	%eax, %eax
+	mov	$0xc0000080, %ecx
+	mov	%rax, %rdx
+	shr	$32, %rdx
+	wrmsr
+	random
+	mov	%eax, %eax
+	or	$0x80000001, %eax
+	mov	%rax, %cr0
+1:	lidt	no_idt
+	ud2
+hostile_end:
+
+	.balign	8
+hostile_actions:
+	.quad	hostile_dr0, hostile_dr1, hostile_dr2, hostile_dr3
+	.quad	hostile_dr6, hostile_dr7, hostile_dr7_off, hostile_touch
+	.quad	hostile_step, hostile_spin, hostile_nasty, hostile_nasty
+	.quad	hostile_nasty, hostile_nasty, hostile_dr7, hostile_touch
+
+/*
+ * #DB: count it and go on; DR6 stays as it is. The hostile program, which alone has
+ * something in R14, has breakpoints anywhere, also such that are hit before the
+ * instruction: off, and not again here.
+ */
 on_db:
+	test	%r14, %r14
+	jnz	on_db_hostile
 	incq	GUEST_HITS(%rbp)
 	iretq
+
+on_db_hostile:
+	push	%rax
+	mov	$0x400, %eax
+	mov	%rax, %db7
+	pop	%rax
+	andq	$~0x100, 16(%rsp)	/* TF */
+	orq	$0x10000, 16(%rsp)	/* RF */
+	incq	GUEST_HITS(%rbp)
+	iretq
+
+/* Any other exception of the hostile program. */
+on_fault:
+	mov	%r14, %rsp
+	jmp	*%r15
 
 	.balign	8
 gdt:
@@ -171,9 +402,15 @@ gdt_ptr:
 
 	.balign	8
 idt:
-	.quad	0, 0
-	.word	on_db, 8, 0x8e00, 0	/* 1: #DB, interrupt gate */
+	.macro	gate to			/* interrupt gate */
+	.word	\to, 8, 0x8e00, 0
 	.quad	0
+	.endm
+	gate	on_fault
+	gate	on_db			/* 1: #DB */
+	.rept	30
+	gate	on_fault
+	.endr
 idt_ptr:
 	.word	. - idt - 1
 	.quad	idt

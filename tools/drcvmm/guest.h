@@ -26,6 +26,7 @@
 #define GUEST_COUNTER		0
 #define GUEST_BREAKPOINT	1
 #define GUEST_EXITS		2
+#define GUEST_HOSTILE		3
 
 /* Offsets in a data area. */
 #define GUEST_BASE0		0x00
@@ -34,6 +35,7 @@
 #define GUEST_BASE3		0x18
 #define GUEST_HITS		0x20
 #define GUEST_STOP		0x28
+#define GUEST_SEED		0x30
 #define GUEST_VARIABLE		0x40
 
 /* DR6's bits that read as one. */
@@ -41,6 +43,10 @@
 /* DR0 on, 8 bytes, writes. */
 #define GUEST_DR7		0x00090703
 #define GUEST_SPIN		30000
+
+/* What GUEST_STOP asks of the hostile program: to die, by this or that. */
+#define GUEST_STOP_FAULT	1
+#define GUEST_STOP_CONTROL	2
 
 #define GUEST_PORT_OUT		0x80
 #define GUEST_PORT_IN		0x3f8
@@ -67,6 +73,7 @@ struct guest_table {
 	uint64_t magic;
 	uint64_t counter_inc, counter_mov[4], counter_mov6, counter_end;
 	uint64_t bp_clear, bp_write, bp_end;
+	uint64_t hostile_loop, hostile_mov[4], hostile_end;
 };
 #endif
 

@@ -68,6 +68,7 @@ static struct {
 	int bind_cpu;
 	bool guest_only;
 	bool syscall;
+	bool cost;
 	unsigned int tick_us;
 	unsigned int timeout_s;
 	bool verify;
@@ -108,6 +109,7 @@ struct vcpu {
 	uint64_t shown;
 	uint64_t hwbp;
 	uint64_t last_count;
+	uint64_t cost_least, cost_sum;
 	uint32_t flags;
 	unsigned int vm;
 	bool stopped;
@@ -352,7 +354,7 @@ static void on_interrupt(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
 {
 	struct regs regs, local, want;
 	enum tdx_drcache_result res = TDX_DRCACHE_HIT;
-	uint64_t count = v->run->l2_enter_guest_state.rbx;
+	uint64_t count = v->run->l2_enter_guest_state.rbx, start, cost;
 	bool in_loop, advanced = count - v->last_count >= 2;
 
 	v->last_count = count;
@@ -360,13 +362,18 @@ static void on_interrupt(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
 	v->interrupts++;
 	if (opt.syscall)
 		syscall(SYS_getppid);
+	start = tdx_drcache_tsc();
 	if (opt.method == READ_MSHV)
 		read_mshv(&regs);
 	else
 		res = read_cache(v, min_tsc, rax, &regs);
-	v->results[res]++;
 	if (res != TDX_DRCACHE_HIT)
 		read_mshv(&regs);
+	cost = tdx_drcache_tsc() - start;
+	v->results[res]++;
+	v->cost_sum += cost;
+	if (!v->cost_least || cost < v->cost_least)
+		v->cost_least = cost;
 
 	/* Any breakpoint that the guest's DR6 has: which, and where. */
 	if (regs.dr[4] & 0xf)
@@ -648,8 +655,10 @@ static void *vcpu_main(void *arg)
 			v->data[GUEST_STOP / 8] = 1;
 		}
 		/* Each of the three VMs has its part, and dies. */
-		if (opt.guest == GUEST_HOSTILE && v->interrupts >= opt.exits * v->vm / TDX_L2_VM_MAX)
-			v->data[GUEST_STOP / 8] = v->vm == TDX_L2_VM_MAX ? GUEST_STOP_CONTROL : GUEST_STOP_FAULT;
+		if (opt.guest == GUEST_HOSTILE &&
+		    v->interrupts >= opt.exits * v->vm / TDX_L2_VM_MAX)
+			v->data[GUEST_STOP / 8] = v->vm == TDX_L2_VM_MAX ?
+						  GUEST_STOP_CONTROL : GUEST_STOP_FAULT;
 		if (now() > end) {
 			fail(v, "stopped after %u seconds", opt.timeout_s);
 			break;
@@ -749,6 +758,9 @@ static uint64_t summarize(struct vcpu *v)
 	printf("\n  %" PRIu64 " other exits, %" PRIu64 " refused entries, %" PRIu64
 	       " cancelled, %" PRIu64 " with a breakpoint in DR6\n", v->other_exits,
 	       v->refused, v->cancelled, v->breakpoints);
+	if (opt.cost && v->interrupts)
+		printf("  ticks that a read took: least %" PRIu64 ", mean %" PRIu64 "\n",
+		       v->cost_least, v->cost_sum / v->interrupts);
 	if (opt.verify)
 		printf("  %" PRIu64 " compared with the five ioctls, %" PRIu64
 		       " with what the guest wrote: %" PRIu64 " mismatches\n",
@@ -814,7 +826,7 @@ static void parse_cpus(char *arg, struct argp_state *state)
 
 enum {
 	KEY_GUEST = 0x100, KEY_SHOW, KEY_TICK, KEY_TIMEOUT, KEY_MIN_MISSES, KEY_MAX_MISSES,
-	KEY_ENTER, KEY_BIND, KEY_SYSCALL, KEY_SEED,
+	KEY_ENTER, KEY_BIND, KEY_SYSCALL, KEY_SEED, KEY_COST,
 };
 
 static const struct argp_option options[] = {
@@ -840,6 +852,8 @@ static const struct argp_option options[] = {
 	{ "syscall", KEY_SYSCALL, NULL, 0,
 	  "make another system call between an exit and the read", 0 },
 	{ "min-misses", KEY_MIN_MISSES, "N", 0, "fewer misses are a failure", 0 },
+	{ "cost", KEY_COST, NULL, 0,
+	  "say how many ticks of the time stamp counter a read took", 0 },
 	{ "show", KEY_SHOW, "N", 0,
 	  "show the first N exits in the guest's loop, read in every way", 0 },
 	{ "tick", KEY_TICK, "USEC", 0,
@@ -875,6 +889,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		break;
 	case KEY_SEED:
 		opt.seed = parse_number(arg, 0, UINT32_MAX, state);
+		break;
+	case KEY_COST:
+		opt.cost = true;
 		break;
 	case KEY_SYSCALL:
 		opt.syscall = true;

@@ -1693,7 +1693,7 @@ static long op_knob(const uint64_t *a)
 	return write_knob(which, text);
 }
 
-/**
+/*
  * struct op - a call
  * @weight: how often, beside the others
  * @emul: of the stand-in

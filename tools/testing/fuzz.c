@@ -1177,12 +1177,10 @@ static long op_munmap(const uint64_t *a)
 	}
 	first = (a[1] >> 8) % REGION_PAGES;
 	n = 1 + (a[1] >> 16) % (REGION_PAGES - first);
-	m->fragile = true;
 	if (munmap(m->region + first * PAGE, n * PAGE))
 		return -errno;
 	/* Nothing else may come there. */
-	mmap(m->region + first * PAGE, n * PAGE, PROT_NONE,
-	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	clear_map(m);
 	return 0;
 }
 
@@ -1210,15 +1208,17 @@ static long op_mremap(const uint64_t *a)
 	unsigned long from = a[1] % 4 ? PAGE : (a[1] >> 8) % (4 * PAGE);
 	unsigned long to = a[2] % 2 ? PAGE : (a[2] >> 8) % (8 * PAGE);
 	uint8_t *p, *target;
+	long ret;
 
 	if (!m)
 		return SKIPPED;
 	if (a[3] % 4 == 0) {
+		if (!syscall(SYS_remap_file_pages, m->p, PAGE, 0, (a[3] >> 8) % 4, 0))
+			return 0;
 		/* It unmaps before it fails. */
-		m->fragile = true;
-		if (syscall(SYS_remap_file_pages, m->p, PAGE, 0, (a[3] >> 8) % 4, 0))
-			return -errno;
-		return 0;
+		ret = -errno;
+		clear_map(m);
+		return ret;
 	}
 	target = m->region + (8 + (a[3] >> 8) % 7) * PAGE;
 	p = mremap(m->p, from, to, MREMAP_MAYMOVE | MREMAP_FIXED |

@@ -106,14 +106,14 @@ stage_static()
 boot_kunit()
 {
 	RUN=kunit-$1 boot_stage "the KUnit suites leave a clean log, $1 kernel" --quiet \
-		--memory 2G --timeout 900 --out "$builddir/run/kunit-$1.gcov" "kunit-$1" \
+		--memory 2G --append no5lvl --timeout 900 --out "$builddir/run/kunit-$1.gcov" "kunit-$1" \
 		"$(image_of "$1")" "$guest/kunit" "$(ko_of "$1")"/tdx_drcache{,_kunit}.ko
 }
 
 boot_faults()
 {
 	RUN=faults boot_stage "injected faults leave a clean log" --quiet --l2 --memory 2G \
-		--timeout 1200 --out "$builddir/run/faults.gcov" faults \
+		--append no5lvl --timeout 1200 --out "$builddir/run/faults.gcov" faults \
 		"$(image_of debug)" "$guest/faults" "${emul[@]/#/$(ko_of debug)/}" \
 		"$bin"/{failnth,drcvmm,drcbind} "$guest/ktap.sh"
 }
@@ -122,7 +122,7 @@ boot_faults()
 boot_e2e()
 {
 	local more=()
-	[ "$1" = stock ] || more=(--quiet --memory 2G --out "$builddir/run/e2e-$1.gcov")
+	[ "$1" = stock ] || more=(--quiet --memory 2G --append no5lvl --out "$builddir/run/e2e-$1.gcov")
 	RUN=e2e-$1 boot_stage "the end-to-end tests leave a clean log, $1 kernel" --l2 \
 		--timeout 1800 "${more[@]}" --env "EXITS=${EXITS:-$2}${3:+ $3}" \
 		"e2e-$1" "$(image_of "$1")" "$guest/e2e" "${emul[@]/#/$(ko_of "$1")/}" "${with[@]}"
@@ -132,7 +132,7 @@ boot_e2e()
 boot_fuzz()
 {
 	RUN=fuzz boot_stage "fuzzing and hostile L2s leave a clean log, $1 operations" --quiet \
-		--l2 --memory 2G --timeout 7200 --out "$builddir/run/fuzz.gcov" \
+		--l2 --memory 2G --append no5lvl --timeout 7200 --out "$builddir/run/fuzz.gcov" \
 		--env "OPS=$1 SEED=${2:-1}" fuzz "$(image_of debug)" "$guest/fuzz" \
 		"${emul[@]/#/$(ko_of debug)/}" "$bin"/{fuzz,drcvmm,drcbind,l1count} "$guest/ktap.sh"
 }

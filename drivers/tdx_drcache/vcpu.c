@@ -256,7 +256,7 @@ static int get_run_page(struct drcache_cpu *c, u64 addr)
 		return -EINVAL;
 	ret = pin_user_pages_fast(addr, 1, FOLL_WRITE | FOLL_LONGTERM, &c->run_page);
 	if (ret != 1)
-		return ret < 0 ? ret : -EFAULT;
+		return ret == -ENOMEM ? ret : -EFAULT;
 	c->run = page_address(c->run_page);
 	return 0;
 }

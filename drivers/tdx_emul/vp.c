@@ -352,7 +352,8 @@ static void vp_enter(struct tdx_emul_vp *vp, struct tdx_vp_enter_regs *regs)
 		regs->rax = TDX_STATUS_OPERAND_INVALID | TDX_OPERAND_RCX;
 		return;
 	}
-	if (!IS_ALIGNED(state_pa, sizeof(u64)) || !pfn_valid(PHYS_PFN(state_pa)) ||
+	/* That it is memory, the host driver sees to: pfn_valid() wants RCU to watch. */
+	if (!IS_ALIGNED(state_pa, sizeof(u64)) ||
 	    offset_in_page(state_pa) > PAGE_SIZE - sizeof(*shared)) {
 		regs->rax = TDX_STATUS_OPERAND_INVALID | TDX_OPERAND_RDX;
 		return;

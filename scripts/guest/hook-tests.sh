@@ -30,12 +30,19 @@ hook_tests()
 	# fprobe is blind while RCU is not watching: it must not guess.
 	blind=$exact must_miss=0
 	[ "$hook" != fprobe ] || blind=$some must_miss=$some
-	t "$hook: the last of three, RCU not watching from the second on" \
-		drcvmm -n $some --enter 0x10 --verify=guest --min-misses $must_miss \
-		--max-misses $blind
+	if [ "$hook" = fprobe ] && [ -e /proc/lockdep ]; then
+		# 6.12 looks the return address up before it finds that RCU is not
+		# watching, and then skips the handler.
+		skip "$hook: RCU not watching" "lockdep complains of the kernel's own fprobe code"
+	else
+		t "$hook: the last of three, RCU not watching from the second on" \
+			drcvmm -n $some --enter 0x10 --verify=guest --min-misses $must_miss \
+			--max-misses $blind
+		l1_knob reenter 0
+		t "$hook: RCU not watching" drcvmm -n $some --enter 1 --verify=guest \
+			--min-misses $must_miss --max-misses $blind
+	fi
 	l1_knob reenter 0
-	t "$hook: RCU not watching" \
-		drcvmm -n $some --enter 1 --verify=guest --min-misses $must_miss --max-misses $blind
 
 	# What L1 does to the registers after the exit is not taken for the L2's.
 	for what in 1 2 3; do

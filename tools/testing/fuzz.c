@@ -1507,7 +1507,7 @@ static long op_tdcall(const uint64_t *a)
 
 	if (!f || f->kind != VTL)
 		return SKIPPED;
-	/* Breakpoints that come by VMRUN crash QEMU (10.0), one run in ten. */
+	/* Breakpoints that come by VMRUN crash QEMU (10.0), some runs. */
 	if ((call.rdx & TDX_MD_FIELD_CODE_MASK) == TDX_VMCS_GUEST_DR7)
 		call.r8 &= ~0xffull;
 	arg = place(a[1], &call, sizeof(call), false);

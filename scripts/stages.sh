@@ -110,10 +110,12 @@ boot_kunit()
 		"$(image_of "$1")" "$guest/kunit" "$(ko_of "$1")"/tdx_drcache{,_kunit}.ko
 }
 
+# An allocation that fails is a warning with a stack dump; so warnings stay off the
+# console, and the job looks for those that matter.
 boot_faults()
 {
 	RUN=faults boot_stage "injected faults leave a clean log" --quiet --l2 --memory 2G \
-		--append no5lvl --timeout 1200 --out "$builddir/run/faults.gcov" faults \
+		--append "no5lvl loglevel=4 log_buf_len=4M" --timeout 1200 --out "$builddir/run/faults.gcov" faults \
 		"$(image_of debug)" "$guest/faults" "${emul[@]/#/$(ko_of debug)/}" \
 		"$bin"/{failnth,drcvmm,drcbind} "$guest/ktap.sh"
 }

@@ -66,7 +66,7 @@ image_of()
 		echo "$builddir/kernel-$1/arch/x86/boot/bzImage"
 	fi
 }
-ko_of() { if [ "$1" = stock ]; then echo "$builddir/modules-stock-6.12"; else echo "$builddir/modules-$1"; fi; }
+ko_of() { echo "$builddir/modules-${1/#stock/stock-6.12}"; }
 
 # build_for stock|debug|kcsan|ohcl|broken
 build_for()
@@ -106,8 +106,9 @@ stage_static()
 boot_kunit()
 {
 	RUN=kunit-$1 boot_stage "the KUnit suites leave a clean log, $1 kernel" --quiet \
-		--memory 2G --append no5lvl --timeout 900 --out "$builddir/run/kunit-$1.gcov" "kunit-$1" \
-		"$(image_of "$1")" "$guest/kunit" "$(ko_of "$1")"/tdx_drcache{,_kunit}.ko
+		--memory 2G --append no5lvl --timeout 900 \
+		--out "$builddir/run/kunit-$1.gcov" "kunit-$1" "$(image_of "$1")" \
+		"$guest/kunit" "$(ko_of "$1")"/tdx_drcache{,_kunit}.ko
 }
 
 # An allocation that fails is a warning with a stack dump; so warnings stay off the
@@ -115,18 +116,20 @@ boot_kunit()
 boot_faults()
 {
 	RUN=faults boot_stage "injected faults leave a clean log" --quiet --l2 --memory 2G \
-		--append "no5lvl loglevel=4 log_buf_len=4M" --timeout 1200 --out "$builddir/run/faults.gcov" faults \
-		"$(image_of debug)" "$guest/faults" "${emul[@]/#/$(ko_of debug)/}" \
+		--append "no5lvl loglevel=4 log_buf_len=4M" --timeout 1200 \
+		--out "$builddir/run/faults.gcov" faults "$(image_of debug)" \
+		"$guest/faults" "${emul[@]/#/$(ko_of debug)/}" \
 		"$bin"/{failnth,drcvmm,drcbind} "$guest/ktap.sh"
 }
 
-# boot_e2e KERNEL EXITS [ENVIRONMENT]
+# boot_e2e KERNEL EXITS
 boot_e2e()
 {
 	local more=()
-	[ "$1" = stock ] || more=(--quiet --memory 2G --append no5lvl --out "$builddir/run/e2e-$1.gcov")
+	[ "$1" = stock ] ||
+		more=(--quiet --memory 2G --append no5lvl --out "$builddir/run/e2e-$1.gcov")
 	RUN=e2e-$1 boot_stage "the end-to-end tests leave a clean log, $1 kernel" --l2 \
-		--timeout 1800 "${more[@]}" --env "EXITS=${EXITS:-$2}${3:+ $3}" \
+		--timeout 1800 "${more[@]}" --env "EXITS=${EXITS:-$2}" \
 		"e2e-$1" "$(image_of "$1")" "$guest/e2e" "${emul[@]/#/$(ko_of "$1")/}" "${with[@]}"
 }
 

@@ -48,8 +48,8 @@ soak:
 matrix:
 	@scripts/build-matrix
 
-count:
-	@scripts/count
+bench:
+	@scripts/bench
 
 # Not kbuild's: that one goes through $(DRCACHE_BUILD) too, and its kernels.
 clean:
@@ -77,11 +77,11 @@ help:
 	@echo '  lint       static checks: compilers, sparse, Coccinelle, checkpatch and more'
 	@echo '  soak       the long ones: hours'
 	@echo '  matrix     build and test on Debian'"'"'s 6.1, 6.12 and newest kernels'
-	@echo '  count      instructions that an exit costs, with and without the module'
+	@echo '  bench      what exits and reads cost: instructions, tables and plots'
 	@echo
 	@echo 'Variables:'
 	@echo '  KDIR=DIR           kernel headers (now: $(KDIR))'
 	@echo '  DRCACHE_BUILD=DIR  for whatever is downloaded or built (now: $(DRCACHE_BUILD))'
 	@echo '  DESTDIR=, PREFIX=  for install (PREFIX is $(PREFIX))'
 
-.PHONY: all modules tools install uninstall demo check lint soak matrix count clean distclean help
+.PHONY: all modules tools install uninstall demo check lint soak matrix bench clean distclean help

@@ -84,11 +84,12 @@ static int exit_get(char *buf, const struct kernel_param *kp)
 		const char *name;
 		u64 rax;
 	} kinds[] = {
-		{ "HW_INTERRUPT, class 0x1100", 0x110000000001 },
-		{ "HW_INTERRUPT, class 0", 1 },
-		{ "HLT, class 0", 12 },
-		{ "TDVMCALL, class 0x1101", 0x11010000004d },
 		{ "refused, class 0x1120", 0x112000000000 },
+		{ "TDVMCALL, class 0x1101", 0x11010000004d },
+		{ "HLT, class 0", 12 },
+		{ "HW_INTERRUPT, class 0", 1 },
+		/* The last, to leave a snapshot. */
+		{ "HW_INTERRUPT, class 0x1100", 0x110000000001 },
 	};
 	u64 base = measure(no_exit, 0), ticks;
 	int i, len = 0;
@@ -97,7 +98,7 @@ static int exit_get(char *buf, const struct kernel_param *kp)
 		/* Twice: the first leaves the slot as the second finds it. */
 		measure(one_exit, kinds[i].rax);
 		ticks = measure(one_exit, kinds[i].rax) - base;
-		len += sysfs_emit_at(buf, len, "%-28s %4llu.%02llu\n", kinds[i].name,
+		len += sysfs_emit_at(buf, len, "%s\t%llu.%02llu\n", kinds[i].name,
 				     ticks / BATCH, ticks % BATCH);
 	}
 	return len;
@@ -115,7 +116,7 @@ static int fprobe_get(char *buf, const struct kernel_param *kp)
 
 	measure(fprobed_exit, 0);
 	ticks = measure(fprobed_exit, 0) - measure(no_exit, 0);
-	return sysfs_emit(buf, "%llu.%02llu\n", ticks / BATCH, ticks % BATCH);
+	return sysfs_emit(buf, "call\t%llu.%02llu\n", ticks / BATCH, ticks % BATCH);
 }
 
 static const struct kernel_param_ops fprobe_ops = {

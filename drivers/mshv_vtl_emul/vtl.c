@@ -264,6 +264,18 @@ static int vtl_get_set_regs(void __user *arg, bool set)
 	       -EFAULT : 0;
 }
 
+static int vtl_get_debugregs(void __user *arg)
+{
+	struct mshv_vtl_emul_debugregs regs = { 0 };
+
+	asm volatile("mov %%db0, %0" : "=r" (regs.db[0]));
+	asm volatile("mov %%db1, %0" : "=r" (regs.db[1]));
+	asm volatile("mov %%db2, %0" : "=r" (regs.db[2]));
+	asm volatile("mov %%db3, %0" : "=r" (regs.db[3]));
+	asm volatile("mov %%db6, %0" : "=r" (regs.dr6));
+	return copy_to_user(arg, &regs, sizeof(regs)) ? -EFAULT : 0;
+}
+
 /* TDG.VP.RD and TDG.VP.WR alone: TDG.VP.ENTER is for the run page's path. */
 static int vtl_tdcall(void __user *arg)
 {
@@ -352,6 +364,8 @@ static long vtl_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return vtl_tdcall(uarg);
 	case MSHV_VTL_EMUL_SET_MEMORY:
 		return vtl_set_memory(vtl, uarg);
+	case MSHV_VTL_EMUL_GET_DEBUGREGS:
+		return vtl_get_debugregs(uarg);
 	default:
 		return -ENOTTY;
 	}

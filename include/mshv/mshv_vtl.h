@@ -101,4 +101,16 @@ struct mshv_vtl_emul_memory {
 
 #define MSHV_VTL_EMUL_SET_MEMORY	_IOW(MSHV_IOCTL, 0xF0, struct mshv_vtl_emul_memory)
 
+/*
+ * Neither: DR0-DR3 and DR6 of this CPU by one ioctl, in a struct as long as KVM's
+ * for KVM_GET_DEBUGREGS. What such an interface would cost is to be known.
+ */
+struct mshv_vtl_emul_debugregs {
+	__u64 db[4];
+	__u64 dr6;
+	__u64 reserved[11];
+};
+
+#define MSHV_VTL_EMUL_GET_DEBUGREGS	_IOR(MSHV_IOCTL, 0xF1, struct mshv_vtl_emul_debugregs)
+
 #endif /* _MSHV_MSHV_VTL_H */

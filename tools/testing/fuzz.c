@@ -1087,6 +1087,7 @@ static long op_unknown_ioctl(const uint64_t *a)
 	case MSHV_VTL_RETURN_TO_LOWER_VTL:
 	case MSHV_VTL_TDCALL:
 	case MSHV_VTL_EMUL_SET_MEMORY:
+	case MSHV_VTL_EMUL_GET_DEBUGREGS:
 		return SKIPPED;
 	}
 	memset(arena->rw, a[3], 256);
@@ -1515,6 +1516,27 @@ static long op_tdcall(const uint64_t *a)
 			  OK | E(EFAULT) | E(EINVAL));
 }
 
+static long op_debugregs(const uint64_t *a)
+{
+	struct mshv_vtl_emul_debugregs regs = { .reserved = { a[2], a[3] } };
+	struct file *f = pick_file(a[0], VTL);
+	struct arg arg;
+	long ret;
+
+	if (!f || f->kind != VTL)
+		return SKIPPED;
+	arg = place(a[1], &regs, sizeof(regs), false);
+	ret = emul_ioctl(f, MSHV_VTL_EMUL_GET_DEBUGREGS, &arg, sizeof(regs), OK | E(EFAULT));
+	if (ret || !arg.ours)
+		return ret;
+	memcpy(&regs, arg.p, sizeof(regs));
+	for (unsigned int i = 0; i < ARRAY_SIZE(regs.reserved); i++)
+		if (regs.reserved[i])
+			bad("GET_DEBUGREGS gives %" PRIx64 " in reserved",
+			    (uint64_t)regs.reserved[i]);
+	return 0;
+}
+
 static long op_mshv_mmap(const uint64_t *a)
 {
 	struct file *f = pick_file(a[0], VTL);
@@ -1739,6 +1761,7 @@ static const struct op {
 	{ "SET_MEMORY", op_set_memory, 6, true, true, OK | E(EFAULT) | E(EINVAL) | E(EBUSY) },
 	{ "VP_REGISTERS", op_vp_registers, 5, true, true, OK | E(EFAULT) | E(EINVAL) },
 	{ "TDCALL", op_tdcall, 5, true, true, OK | E(EFAULT) | E(EINVAL) },
+	{ "GET_DEBUGREGS", op_debugregs, 2, true, true, OK | E(EFAULT) },
 	{ "mmap the run page", op_mshv_mmap, 8, true, false, OK | E(EINVAL) },
 	{ "write the run page", op_run_page, 10, true, false, OK },
 	{ "write L2 code", op_l2_code, 4, true, false, OK },

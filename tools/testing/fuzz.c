@@ -2293,7 +2293,7 @@ int main(int argc, char **argv)
 		       "nothing was wrong, 1 if anything was, 2 for a wrong command line.",
 	};
 	unsigned long long last = 0, done;
-	time_t start, moved;
+	time_t start, moved, told;
 	unsigned int left, missing;
 	int status;
 
@@ -2308,6 +2308,7 @@ int main(int argc, char **argv)
 		keep_hook();
 	start = seconds();
 	moved = start;
+	told = start;
 	fflush(stdout);
 	for (unsigned int i = 0; i < opt.procs; i++) {
 		me = i;
@@ -2332,6 +2333,11 @@ int main(int argc, char **argv)
 		if (done != last)
 			moved = seconds();
 		last = done;
+		if (seconds() - told >= 60) {
+			told = seconds();
+			fprintf(stderr, "fuzz: %llu of %" PRIu64 " operations, %lld s\n", done,
+				opt.ops, (long long)(told - start));
+		}
 		if (opt.time_limit && seconds() - start >= (time_t)opt.time_limit)
 			shared->stop = true;
 		if (seconds() - moved > 120) {

@@ -188,7 +188,8 @@ static bool enter_once(struct mshv_vtl_run *run, unsigned int mode)
 
 static int vtl_return_to_lower(struct mshv_vtl *vtl)
 {
-	unsigned int mode, entries = READ_ONCE(reenter) + 1, i;
+	u64 entries = (u64)READ_ONCE(reenter) + 1, i;
+	unsigned int mode;
 	struct mshv_vtl_run *run;
 	int ret = 0;
 

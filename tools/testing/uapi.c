@@ -98,6 +98,9 @@ TEST_F(dev, mapping_stays_read_only)
 	void *p, *q;
 
 	ASSERT_EQ(do_bind(self->fd, 0, 0), 0);
+	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd, 0);
+	EXPECT_EQ(p, MAP_FAILED);
+	EXPECT_EQ(errno, EACCES);
 	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->fd, 0);
 	ASSERT_NE(p, MAP_FAILED);
 	EXPECT_EQ(*(volatile uint32_t *)p, TDX_DRCACHE_MAGIC);
@@ -122,6 +125,9 @@ TEST_F(dev, read_write_file_maps_no_wider)
 
 	ASSERT_GE(fd, 0);
 	ASSERT_EQ(do_bind(fd, 0, 0), 0);
+	p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	EXPECT_EQ(p, MAP_FAILED);
+	EXPECT_EQ(errno, EPERM);
 	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
 	ASSERT_NE(p, MAP_FAILED);
 	EXPECT_EQ(mprotect(p, PAGE, PROT_READ | PROT_WRITE), -1);
@@ -151,6 +157,30 @@ TEST_F(dev, fork)
 			_exit(2);
 		p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->fd, 0);
 		_exit(p == MAP_FAILED ? 3 : 0);
+	}
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+	munmap(p, PAGE);
+}
+
+/* It has if the parent asked for that. */
+TEST_F(dev, fork_with_dofork)
+{
+	void *p;
+	pid_t pid;
+	int status;
+
+	ASSERT_EQ(do_bind(self->fd, 0, 0), 0);
+	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->fd, 0);
+	ASSERT_NE(p, MAP_FAILED);
+	ASSERT_EQ(madvise(p, PAGE, MADV_DOFORK), 0);
+	pid = fork();
+	ASSERT_GE(pid, 0);
+	if (!pid) {
+		if (*(volatile uint32_t *)p != TDX_DRCACHE_MAGIC)
+			_exit(1);
+		/* To read only, as in the parent. */
+		_exit(mprotect(p, PAGE, PROT_READ | PROT_WRITE) && errno == EACCES ? 0 : 2);
 	}
 	ASSERT_EQ(waitpid(pid, &status, 0), pid);
 	EXPECT_EQ(status, 0);

@@ -47,9 +47,10 @@
  *   ENOTCONN    the file is not bound
  *   EINVAL      another offset or length, or MAP_PRIVATE
  *   EPERM       PROT_WRITE or PROT_EXEC; mprotect() to either fails with EACCES
+ *   EACCES      PROT_WRITE, of a file that was opened read-only: mmap()'s own
  *
- * A child does not inherit the mapping over fork(), and it is left out of core
- * dumps.
+ * A child does not inherit the mapping over fork(), unless the parent asked for
+ * that with MADV_DOFORK, and it is left out of core dumps.
  *
  * The reader's contract
  * ---------------------
@@ -182,7 +183,9 @@ struct tdx_drcache_info {
 };
 
 /*
- * TDX_DRCACHE_GET_INFO - what there is. Needs no BIND.
+ * TDX_DRCACHE_GET_INFO - what there is. Needs no BIND. While no vCPU has an owner
+ * it may place the fprobe hook for a moment to see whether that can be had, which
+ * takes milliseconds: ask once.
  */
 #define TDX_DRCACHE_GET_INFO		_IO(TDX_DRCACHE_IOC_MAGIC, 0)
 
@@ -205,7 +208,7 @@ struct tdx_drcache_info {
  * @reserved: in: zero
  *
  * An observer sees what the owner captures: its @exit_reasons and @run_page
- * are zero.
+ * are zero. It can be bound before there is an owner, or a host driver.
  */
 struct tdx_drcache_bind {
 	__u32 size;
@@ -221,7 +224,8 @@ struct tdx_drcache_bind {
  *
  *   ENXIO       no such CPU, or it is offline
  *   EBUSY       this file is bound already, or the vCPU has an owner
- *   ENODEV      there is no host driver to hook; the log says what was looked for
+ *   ENODEV      an owner: there is no host driver to hook; the log says what was
+ *               looked for
  *   EINVAL      @run_page is not at the start of a page, or is 0 where the hook
  *               needs it; or an observer gave @exit_reasons or @run_page
  *   EFAULT      also: there is nothing writable at @run_page
@@ -262,7 +266,7 @@ struct tdx_drcache_regs {
 #define TDX_DRCACHE_GET_REGS		_IO(TDX_DRCACHE_IOC_MAGIC, 2)
 
 /**
- * struct tdx_drcache_stats - counts since the vCPU's owner was bound
+ * struct tdx_drcache_stats - counts since the vCPU's last owner was bound
  * @size: in: sizeof(struct tdx_drcache_stats)
  * @reserved: zero
  * @published: out: snapshots published
@@ -273,7 +277,8 @@ struct tdx_drcache_regs {
  * @missed: out: exits that were seen, and whose registers could not be told
  *	from L1's
  *
- * Each count is read once; they are not a snapshot of one moment.
+ * Each count is read once; they are not a snapshot of one moment. They stay when
+ * the owner is gone, until the next one is bound.
  */
 struct tdx_drcache_stats {
 	__u32 size;

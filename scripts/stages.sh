@@ -133,12 +133,15 @@ boot_e2e()
 		"e2e-$1" "$(image_of "$1")" "$guest/e2e" "${emul[@]/#/$(ko_of "$1")/}" "${with[@]}"
 }
 
-# boot_fuzz OPERATIONS [SEED]
+# boot_fuzz OPERATIONS [SEED [QUICK]]: with QUICK without what makes the kernel slow
+# and is not KASAN.
 boot_fuzz()
 {
+	local append=no5lvl
+	[ -z "${3:-}" ] || append="$append kmemleak=off no_debug_objects"
 	RUN=fuzz boot_stage "fuzzing and hostile L2s leave a clean log, $1 operations" --quiet \
-		--l2 --memory 2G --append no5lvl --timeout 7200 --out "$builddir/run/fuzz.gcov" \
-		--env "OPS=$1 SEED=${2:-1}" fuzz "$(image_of debug)" "$guest/fuzz" \
+		--l2 --memory 2G --append "$append" --timeout 10800 \
+		--out "$builddir/run/fuzz.gcov" --env "OPS=$1 SEED=${2:-1} QUICK=${3:-}" fuzz "$(image_of debug)" "$guest/fuzz" \
 		"${emul[@]/#/$(ko_of debug)/}" "$bin"/{fuzz,drcvmm,drcbind,l1count} "$guest/ktap.sh"
 }
 

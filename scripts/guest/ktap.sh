@@ -38,7 +38,7 @@ skip()
 leaks()
 {
 	_leaks=/sys/kernel/debug/kmemleak
-	if ! echo scan 2>/dev/null >$_leaks; then
+	if ! { echo scan >$_leaks; } 2>/dev/null; then
 		skip "no memory was lost" "this kernel does not look for leaks"
 		return
 	fi

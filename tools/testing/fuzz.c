@@ -1608,6 +1608,40 @@ static long op_run_page(const uint64_t *a)
 	return guarded(fill_run_page, &fill) ? 0 : -EFAULT;
 }
 
+/*
+ * Instructions that an L1 has to do with, in real mode; a ? is any byte. Not any bytes
+ * at all: some crash QEMU's translator (10.0).
+ */
+static void write_instructions(uint8_t *code, unsigned int room)
+{
+	static const char *const instructions[] = {
+		"0fa2", "f4", "0f01d9", "0f01c1", "0f32", "0f30", "e4?", "e6?", "ec", "ee",
+		"6c", "6e", "f36c", "f36e", "cd?", "cc", "ce", "f1", "0f0b", "0f09", "0f08",
+		"0f31", "0f33", "0f01f9", "f390", "0f01d1", "0f01c8", "0f01c9", "0f01dc",
+		"0f01dd", "0f01d8", "0f01da", "0f01db", "0f01de", "0f01df", "0faa", "0f06",
+		"fa", "fb", "9c", "9d", "cf", "0f20c0", "0f22c0", "0f20e0", "0f22e0", "0f22d8",
+		"0f21f8", "0f21f0", "0f21c0", "0f23c0", "0f23c9", "0f23d2", "0f23db", "0f23f0",
+		"0f0116??", "0f011e??", "0f0106??", "0f010e??", "0f01f0", "0f00d8", "0f0138",
+		"66b8????", "b8??", "66b9????", "b9??", "ba??", "66bac0000000", "66b9800000c0",
+		"a1??", "a3??", "c706????", "ff2e??", "ea??""??", "eb?", "e2?", "74?", "40",
+	};
+	unsigned int n = 0;
+
+	while (n + 8 <= room) {
+		const char *s = instructions[random64() % ARRAY_SIZE(instructions)];
+
+		for (; *s; s++) {
+			unsigned int byte = random64();
+
+			if (*s != '?') {
+				sscanf(s, "%2x", &byte);
+				s++;
+			}
+			code[n++] = byte;
+		}
+	}
+}
+
 /* What the L2 executes, in real mode. */
 static long op_l2_code(const uint64_t *a)
 {
@@ -1626,8 +1660,7 @@ static long op_l2_code(const uint64_t *a)
 	switch (a[0] % 8) {
 	case 0:
 		rng = a[1];
-		for (unsigned int i = 0; i < 256; i++)
-			code[i] = random64();
+		write_instructions(code, 256);
 		rng = save;
 		break;
 	case 1:

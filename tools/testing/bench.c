@@ -192,7 +192,7 @@ static int files(unsigned int n)
 		first = i == cpus ? t[i] : first;
 		last = t[i];
 	}
-	printf("KiB of memory\t%ld\n", before - mem_free());
+	printf("bytes of memory a file\t%ld\n", (before - mem_free()) * 1024 / (long)n);
 	qsort(t + cpus, n - cpus, sizeof(*t), compare);
 	printf("open, bind and map, the first observer\t%.0f\n"
 	       "open, bind and map, median\t%.0f\nopen, bind and map, the last\t%.0f\n",

@@ -112,9 +112,37 @@ TEST_F(dev, mapping_stays_read_only)
 	EXPECT_EQ(mprotect(p, PAGE, PROT_READ), 0);
 	q = mremap(p, PAGE, 2 * PAGE, MREMAP_MAYMOVE);
 	EXPECT_EQ(q, MAP_FAILED);
-	/* Dumpable again is refused; it would put registers into a core file. */
+	/* Nor does it become dumpable: that would put registers into a core file. */
 	EXPECT_EQ(madvise(p, PAGE, MADV_DODUMP), -1);
 	EXPECT_EQ(errno, EINVAL);
+	munmap(p, PAGE);
+}
+
+/* As the kernel shows it: "dd" of VmFlags is VM_DONTDUMP. */
+TEST_F(dev, mapping_is_not_dumped)
+{
+	char line[256], start[32];
+	bool found = false, dumped = true;
+	FILE *smaps = fopen("/proc/self/smaps", "r");
+	void *p;
+
+	if (!smaps)
+		SKIP(return, "this kernel has no smaps");
+	ASSERT_EQ(do_bind(self->fd, 0, 0), 0);
+	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->fd, 0);
+	ASSERT_NE(p, MAP_FAILED);
+	snprintf(start, sizeof(start), "%lx-", (unsigned long)p);
+	while (fgets(line, sizeof(line), smaps)) {
+		if (!strncmp(line, start, strlen(start)))
+			found = true;
+		if (found && !strncmp(line, "VmFlags:", 8)) {
+			dumped = !strstr(line, " dd");
+			break;
+		}
+	}
+	fclose(smaps);
+	EXPECT_TRUE(found);
+	EXPECT_FALSE(dumped);
 	munmap(p, PAGE);
 }
 

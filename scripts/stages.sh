@@ -144,8 +144,8 @@ boot_fuzz()
 		fuzz "fuzz-${2:-1}" "$1" "${2:-1}" --append "$append" --env "QUICK=${3:-}"
 }
 
-# fuzz MACHINE OPERATIONS SEED OPTION...: random instructions of an L2 may crash QEMU (10.0, in
-# its translator): then with another seed, and said. Three times are too many.
+# fuzz MACHINE OPERATIONS SEED OPTION...: what an L2 executes may crash QEMU (10.0); then
+# it is tried with another seed, and said. Three times are too many.
 fuzz()
 {
 	local name=$1 ops=$2 seed=$3 status

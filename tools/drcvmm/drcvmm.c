@@ -306,7 +306,8 @@ static bool expect_counter(struct vcpu *v, struct tdx_drcache_slot *want)
 }
 
 /* Likewise; DR1 to DR3 are not the guest's here, so they are taken from @got. */
-static bool expect_breakpoint(struct vcpu *v, const struct tdx_drcache_slot *got, struct tdx_drcache_slot *want)
+static bool expect_breakpoint(struct vcpu *v, const struct tdx_drcache_slot *got,
+			      struct tdx_drcache_slot *want)
 {
 	uint64_t rip = v->run->l2_enter_guest_state.rip;
 	bool cleared = rip > table->bp_clear && rip <= table->bp_write;
@@ -326,7 +327,8 @@ static bool expect_breakpoint(struct vcpu *v, const struct tdx_drcache_slot *got
  * Likewise: R8 to R11 have what is in DR0 to DR3, but at the instruction that writes
  * one. DR6 is the CPU's to write, too.
  */
-static bool expect_hostile(struct vcpu *v, const struct tdx_drcache_slot *got, struct tdx_drcache_slot *want)
+static bool expect_hostile(struct vcpu *v, const struct tdx_drcache_slot *got,
+			   struct tdx_drcache_slot *want)
 {
 	volatile struct tdx_l2_enter_guest_state *gs = &v->run->l2_enter_guest_state;
 	const uint64_t r[4] = { gs->r8, gs->r9, gs->r10, gs->r11 };

@@ -1623,21 +1623,19 @@ static void write_instructions(uint8_t *code, unsigned int room)
 		"0f21f8", "0f21f0", "0f21c0", "0f23c0", "0f23c9", "0f23d2", "0f23db", "0f23f0",
 		"0f0116??", "0f011e??", "0f0106??", "0f010e??", "0f01f0", "0f00d8", "0f0138",
 		"66b8????", "b8??", "66b9????", "b9??", "ba??", "66bac0000000", "66b9800000c0",
-		"a1??", "a3??", "c706????", "ff2e??", "ea??""??", "eb?", "e2?", "74?", "40",
+		"a1??", "a3??", "c706????", "ff2e??", "ea????", "eb?", "e2?", "74?", "40",
 	};
 	unsigned int n = 0;
 
 	while (n + 8 <= room) {
 		const char *s = instructions[random64() % ARRAY_SIZE(instructions)];
 
-		for (; *s; s++) {
-			unsigned int byte = random64();
+		while (*s) {
+			char pair[3] = { s[0], s[1] };
+			bool any = *s == '?';
 
-			if (*s != '?') {
-				sscanf(s, "%2x", &byte);
-				s++;
-			}
-			code[n++] = byte;
+			code[n++] = any ? random64() : strtoul(pair, NULL, 16);
+			s += any ? 1 : 2;
 		}
 	}
 }

@@ -93,6 +93,33 @@ TEST_F(dev, result_not_writable)
 	EXPECT_EQ(errno, EFAULT);
 }
 
+TEST_F(dev, mmap_of_another_shape)
+{
+	static const struct {
+		size_t length;
+		int flags;
+		off_t offset;
+	} wrong[] = {
+		{ PAGE, MAP_PRIVATE, 0 },
+		{ PAGE, MAP_SHARED, PAGE },
+		{ 2 * PAGE, MAP_SHARED, 0 },
+	};
+	void *p;
+
+	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->fd, 0);
+	EXPECT_EQ(p, MAP_FAILED);
+	EXPECT_EQ(errno, ENOTCONN);
+	ASSERT_EQ(do_bind(self->fd, 0, 0), 0);
+	for (int i = 0; i < 3; i++) {
+		p = mmap(NULL, wrong[i].length, PROT_READ, wrong[i].flags, self->fd,
+			 wrong[i].offset);
+		EXPECT_EQ(p, MAP_FAILED) {
+			TH_LOG("shape %d", i);
+		}
+		EXPECT_EQ(errno, EINVAL);
+	}
+}
+
 TEST_F(dev, mapping_stays_read_only)
 {
 	void *p, *q;

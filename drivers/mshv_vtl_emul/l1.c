@@ -8,6 +8,7 @@
 #include <linux/delay.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/perf_event.h>
 #include <linux/sched.h>
@@ -51,6 +52,9 @@ struct request {
 };
 
 static DEFINE_PER_CPU(struct request, requests);
+
+/* One request at a time: two VMMs may be on a CPU. */
+static DEFINE_MUTEX(request_lock);
 
 static void on_hit(struct perf_event *event, struct perf_sample_data *data,
 		   struct pt_regs *regs)
@@ -115,10 +119,11 @@ static void breakpoint_from_another_cpu(bool hit)
  */
 static void toggle_breakpoint(struct request *req)
 {
+	struct perf_event *event;
+
 	if (!req->own) {
-		req->own = create_breakpoint(req->cpu);
-		if (IS_ERR(req->own))
-			req->own = NULL;
+		event = create_breakpoint(req->cpu);
+		WRITE_ONCE(req->own, IS_ERR(event) ? NULL : event);
 	} else if (req->own->state == PERF_EVENT_STATE_ACTIVE) {
 		perf_event_disable(req->own);
 	} else {
@@ -133,24 +138,21 @@ void l1_after_exit(void)
 	unsigned int what = READ_ONCE(after_exit);
 	unsigned long switches = current->nvcsw;
 
-	if (req->own && what != L1_TOGGLE) {
-		perf_event_release_kernel(req->own);
-		req->own = NULL;
+	if (what > L1_SLEEP || READ_ONCE(req->own)) {
+		mutex_lock(&request_lock);
+		if (req->own && what != L1_TOGGLE) {
+			perf_event_release_kernel(req->own);
+			WRITE_ONCE(req->own, NULL);
+		}
+		if (what == L1_BREAKPOINT || what == L1_DEBUG)
+			breakpoint_from_another_cpu(what == L1_DEBUG);
+		else if (what == L1_TOGGLE)
+			toggle_breakpoint(req);
+		mutex_unlock(&request_lock);
 	}
-	switch (what) {
-	case L1_SLEEP:
-		/* A timer that is quick ends a sleep before it began. */
-		while (current->nvcsw == switches)
-			msleep(1);
-		break;
-	case L1_BREAKPOINT:
-	case L1_DEBUG:
-		breakpoint_from_another_cpu(what == L1_DEBUG);
-		break;
-	case L1_TOGGLE:
-		toggle_breakpoint(req);
-		break;
-	}
+	/* A timer that is quick ends a sleep before it began. */
+	while (what == L1_SLEEP && current->nvcsw == switches)
+		msleep(1);
 }
 
 void __init l1_init(void)

@@ -117,8 +117,9 @@ static inline int tdx_drcache_open(struct tdx_drcache_reader *r, uint32_t cpu,
 	r->fd = open(TDX_DRCACHE_DEV, O_RDONLY | O_CLOEXEC);
 	if (r->fd < 0)
 		return -errno;
-	if (ioctl(r->fd, TDX_DRCACHE_GET_INFO, &info) ||
-	    ioctl(r->fd, TDX_DRCACHE_BIND, &bind))
+	/* In this order: with the hook in place GET_INFO need not look for one. */
+	if (ioctl(r->fd, TDX_DRCACHE_BIND, &bind) ||
+	    ioctl(r->fd, TDX_DRCACHE_GET_INFO, &info))
 		goto err;
 	r->map_size = info.map_size;
 	r->page = mmap(NULL, r->map_size, PROT_READ, MAP_SHARED, r->fd, 0);

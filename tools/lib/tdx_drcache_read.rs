@@ -265,8 +265,9 @@ impl Reader {
             reserved: 0,
         };
 
-        call(&file, GET_INFO, &mut info)?;
+        // In this order: with the hook in place GET_INFO need not look for one.
         call(&file, BIND, &mut bind)?;
+        call(&file, GET_INFO, &mut info)?;
         let page = map(&file, info.map_size as usize)?;
         let slot = find_slot(&page)?;
         Ok(Reader {

@@ -184,8 +184,8 @@ struct tdx_drcache_info {
 
 /*
  * TDX_DRCACHE_GET_INFO - what there is. Needs no BIND. While no vCPU has an owner
- * it may place the fprobe hook for a moment to see whether that can be had, which
- * takes milliseconds: ask once.
+ * it may place the fprobe hook for a moment, to see whether that can be had. That
+ * takes as long as placing it does, some 10^8 instructions: ask after BIND, or once.
  */
 #define TDX_DRCACHE_GET_INFO		_IO(TDX_DRCACHE_IOC_MAGIC, 0)
 

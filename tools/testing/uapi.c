@@ -218,7 +218,7 @@ TEST_F(dev, fork)
 	munmap(p, PAGE);
 }
 
-/* It has if the parent asked for that. */
+/* It has if the parent asked for that. 6.12 gives it, 7.3 does not. */
 TEST_F(dev, fork_with_dofork)
 {
 	void *p;
@@ -228,7 +228,10 @@ TEST_F(dev, fork_with_dofork)
 	ASSERT_EQ(do_bind(self->fd, 0, 0), 0);
 	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->fd, 0);
 	ASSERT_NE(p, MAP_FAILED);
-	ASSERT_EQ(madvise(p, PAGE, MADV_DOFORK), 0);
+	if (madvise(p, PAGE, MADV_DOFORK)) {
+		ASSERT_EQ(errno, EINVAL);
+		SKIP(return, "this kernel refuses MADV_DOFORK");
+	}
 	pid = fork();
 	ASSERT_GE(pid, 0);
 	if (!pid) {

@@ -50,7 +50,8 @@
  *   EACCES      PROT_WRITE, of a file that was opened read-only: mmap()'s own
  *
  * A child does not inherit the mapping over fork(), unless the parent asked for
- * that with MADV_DOFORK, and it is left out of core dumps.
+ * that with MADV_DOFORK and the kernel gives it (6.12 does, 7.3 does not). It is
+ * left out of core dumps.
  *
  * The reader's contract
  * ---------------------

@@ -70,6 +70,7 @@ struct mshv_vtl_run {
  * How the L2 is entered: bits 3:0 for the first time in an ioctl, bits 7:4 when
  * it is entered again. In the idle modes RCU is not watching.
  */
+#define MSHV_ENTER_MASK			0xf
 #define MSHV_ENTER_FAST			0
 #define MSHV_ENTER_PLAY_IDLE		1
 #define MSHV_ENTER_IDLE_THREAD		2

@@ -67,7 +67,7 @@ struct position {
 struct suspect {
 	uint64_t exit, rip, age, got, want;
 	unsigned int reg;
-	bool hwbp;
+	bool hwbp, late;
 };
 
 /* The registers line. */
@@ -93,7 +93,7 @@ struct vcpu {
 	uint64_t hwbp;
 	struct verdict verdict;
 	struct suspect *suspects;
-	uint64_t nr_suspects, least_age, least_turn;
+	uint64_t nr_suspects, least_age;
 	struct cost read, one, handling;
 	unsigned int vm;
 	bool stopped;

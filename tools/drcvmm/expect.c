@@ -26,7 +26,7 @@
 
 #include "drcvmm.h"
 
-/* What the guest wrote to a register, and when. */
+/* The value that the guest wrote to a register. */
 struct expected {
 	uint64_t value;
 	bool known;	/* it can be told */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the guest has written, and the verdict on a snapshot.
+ * The verdict on a snapshot, from what the guest has written.
  *
  * A program's position (RIP, RBX, R8 to R11) tells how often it has written each
  * register since it began, and what. With the position at the last entry, which is

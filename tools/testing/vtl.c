@@ -693,6 +693,23 @@ TEST_F(offload, halted)
 	EXPECT_EQ(self->v.run->exit_info.rax, REASON_TIMER);
 }
 
+/* A CPU that idles while the VMM sleeps has the deadline too, and changes RAX then. */
+TEST_F(vtl, deadline_while_the_cpu_idles)
+{
+	uint64_t ms10 = tsc_10ms();
+
+	if (!has_idle_thread())
+		SKIP(return, "not the driver's idle routine");
+	ASSERT_EQ(enter(self), 0);
+	self->run->l2_tsc_deadline.deadline = rdtsc() + 2 * ms10;
+	self->run->l2_tsc_deadline.update = MSHV_VTL_TDX_L2_DEADLINE_UPDATE;
+	EXPECT_EQ(self->run->exit_info.rax, RAX_INTERRUPT);
+	for (unsigned int i = 0; i < 100 && self->run->exit_info.rax == RAX_INTERRUPT; i++)
+		usleep(10000);
+	EXPECT_EQ(self->run->exit_info.rax, REASON_TIMER);
+	EXPECT_EQ(self->run->l2_tsc_deadline.update, 0);
+}
+
 /* Without the flag each of these goes to user space. */
 TEST_F(vtl, no_offload_without_the_flag)
 {

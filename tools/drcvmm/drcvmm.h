@@ -111,8 +111,8 @@ void read_mshv(struct tdx_drcache_slot *s);
 void reset_dr(void);
 enum tdx_drcache_result read_ioctl(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
 				   struct tdx_drcache_slot *s);
-enum tdx_drcache_result read_regs(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
-				  struct tdx_drcache_slot *s);
+enum tdx_drcache_result read_by_ioctls(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
+				       struct tdx_drcache_slot *s);
 uint64_t read_dr7(struct vcpu *v);
 void write_l2(struct vcpu *v, uint32_t field, uint64_t val, uint64_t mask);
 
@@ -136,5 +136,23 @@ void release_run_pages(void);
 
 /* summary.c */
 uint64_t summarize(struct vcpu *v);
+
+/*
+ * As the command line says; on a miss, by the host driver's ioctls. By mmap in place, as
+ * a VMM does it, or the cost of a read would have that of a call.
+ */
+static inline enum tdx_drcache_result
+read_regs(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_slot *s)
+{
+	enum tdx_drcache_result res;
+
+	if (opt.method == READ_MMAP)
+		res = tdx_drcache_read(&v->reader, min_tsc, rax, s);
+	else
+		res = read_by_ioctls(v, min_tsc, rax, s);
+	if (res != TDX_DRCACHE_HIT)
+		read_mshv(s);
+	return res;
+}
 
 #endif /* DRCVMM_H */

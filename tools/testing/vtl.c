@@ -782,9 +782,9 @@ TEST_F(vtl, signal_after_an_exit)
 	ASSERT_EQ(sigaction(SIGALRM, &action, NULL), 0);
 	for (unsigned int i = 0; i < 1000 && seen < 10; i++) {
 		before = handled;
-		returns = at_return;
 		self->run->exit_info.rax = 0;
 		ASSERT_EQ(setitimer(ITIMER_REAL, &its, NULL), 0);
+		returns = at_return;
 		ret = ioctl(self->vtl, MSHV_VTL_RETURN_TO_LOWER_VTL) ? errno : 0;
 		if (!ret && at_return != returns && self->run->exit_info.rax == RAX_INTERRUPT)
 			seen++;

@@ -141,6 +141,21 @@ hook_tests()
 	t "$hook: and an L2 runs there as before" drcvmm -c 1 -n $some -v --max-misses $exact
 }
 
+# Owners come and go on a CPU whose idle task enters the L2 of a VMM that is none.
+beside_idle()
+{
+	drcvmm -r mshv --enter 2 -n 1000000000 --timeout 86400 >/dev/null &
+	vmm=$!
+	i=0 ret=0
+	while [ $i -lt 20 ] && [ $ret -eq 0 ]; do
+		drcbind --run-page 0 >/dev/null || ret=1
+		i=$((i + 1))
+	done
+	kill -0 $vmm && kill $vmm || ret=1
+	wait $vmm
+	return $ret
+}
+
 # The idle task enters the L2, and the VMM's task is switched away from.
 idle_thread_test()
 {
@@ -155,6 +170,7 @@ idle_thread_test()
 	t "$hook: idle thread" drcvmm -n $some --enter 2 --verify=guest \
 		--min-misses $must_miss --max-misses $may_miss
 	l1_knob reenter 2
+	t "$hook: comes and goes beside exits to the idle task" beside_idle
 	t "$hook: idle thread, the last of three" drcvmm -n $some --enter 2 --verify=guest \
 		--min-misses $must_miss --max-misses $may_miss
 	l1_knob reenter 0

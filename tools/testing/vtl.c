@@ -210,6 +210,9 @@ static void l2_teardown(struct l2 *self)
 	write_file(KNOBS "plant", "0");
 	write_file(EMUL_KNOBS "exit_class", "0x1100");
 	write_file(EMUL_KNOBS "refuse", "0");
+	/* The next VMM is given the page as it is. */
+	if (self->run)
+		memset((void *)self->run, 0, sizeof(*self->run));
 	close(self->vtl);
 	close(self->mshv);
 }
@@ -780,10 +783,17 @@ TEST_F(vtl, kick_interrupts)
 {
 	long call = irq_count("CAL:", self->v.cpu), resched = irq_count("RES:", self->v.cpu);
 	struct mshv_kick_cpus arg = { 0 };
+	pid_t busy;
 
 	if (get_nprocs() < 2)
 		SKIP(return, "one CPU");
+	/* A CPU that polls while it idles needs no interrupt. */
+	busy = fork();
+	ASSERT_GE(busy, 0);
+	while (!busy)
+		;
 	set_affinity(0);
+	usleep(10000);
 	for (unsigned int i = 0; i < SOME; i++)
 		ASSERT_EQ(kick(&self->v, MSHV_KICK_CPUS_FLAG_WAIT_FOR_CPUS), 0);
 	EXPECT_GE(irq_count("CAL:", self->v.cpu) - call, SOME);
@@ -801,6 +811,9 @@ TEST_F(vtl, kick_interrupts)
 			     MSHV_KICK_CPUS_FLAG_WAIT_FOR_CPUS), 0);
 	EXPECT_EQ(self->v.run->cancel, 1);
 	self->v.run->cancel = 0;
+
+	kill(busy, SIGKILL);
+	waitpid(busy, NULL, 0);
 
 	/* Not the caller's own CPU. */
 	set_affinity(self->v.cpu);
@@ -863,6 +876,7 @@ TEST_F(vtl, poll_file)
 	EXPECT_EQ(self->v.run->cancel, 1);
 	self->v.run->cancel = 0;
 	munmap((void *)self->v.run, PAGE);
+	self->v.run = NULL;
 	close(self->v.vtl);
 	EXPECT_EQ(write(ends[1], &one, sizeof(one)), -1);
 	EXPECT_EQ(errno, EPIPE);

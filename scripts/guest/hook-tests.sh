@@ -163,16 +163,16 @@ idle_thread_test()
 		skip "$hook: idle thread" "the stand-in has no idle routine on this kernel"
 		return
 	fi
-	must_miss=0 may_miss=0
+	misses=0
 	if [ "$hook" = return ] || ! { [ "$hook" = callout ] || fprobe_sees_idle; }; then
-		must_miss=$some may_miss=$some
+		misses=$some
 	fi
-	t "$hook: idle thread" drcvmm -n $some --enter 2 --verify=guest \
-		--min-misses $must_miss --max-misses $may_miss
+	t "$hook: idle thread" drcvmm -n "$some" --enter 2 --verify=guest \
+		--min-misses "$misses" --max-misses "$misses"
 	l1_knob reenter 2
 	t "$hook: comes and goes beside exits to the idle task" beside_idle
-	t "$hook: idle thread, the last of three" drcvmm -n $some --enter 2 --verify=guest \
-		--min-misses $must_miss --max-misses $may_miss
+	t "$hook: idle thread, the last of three" drcvmm -n "$some" --enter 2 --verify=guest \
+		--min-misses "$misses" --max-misses "$misses"
 	l1_knob reenter 0
 }
 

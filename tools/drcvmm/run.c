@@ -96,7 +96,7 @@ static void rearm_tick(int fd)
 		die("timerfd: %s", strerror(errno));
 }
 
-static _Thread_local volatile sig_atomic_t signals_handled;
+static __thread volatile sig_atomic_t signals_handled;
 
 static void on_signal(int sig)
 {

@@ -185,7 +185,7 @@ int main(int argc, char **argv)
 		if (want)
 			rest(news, err == -EAGAIN);
 		if (want && c.publishes * 10 / want > tenths)
-			fprintf(stderr, "by %s: %lu0 %% of the publishes are met\n", name, ++tenths);
+			fprintf(stderr, "by %s: %lu0 %% of the publishes\n", name, ++tenths);
 	}
 	printf("%lu reads, %lu hits of %lu snapshots, %lu torn, %lu older; ", c.reads, c.hits,
 	       c.snapshots, c.torn, c.older);

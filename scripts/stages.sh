@@ -95,7 +95,8 @@ build_for()
 
 build_selftests()
 {
-	quietly "$builddir/log/uapi.log" make -C "$topdir/tools" O="$bin" KSRC="$src" "$bin/uapi"
+	quietly "$builddir/log/selftests.log" make -C "$topdir/tools" O="$bin" KSRC="$src" \
+		"$bin"/{uapi,tdcall,vtl}
 }
 
 # After the builds: it looks at what they made, and lint builds for the stock kernel
@@ -139,6 +140,17 @@ boot_e2e()
 	RUN=e2e-$1 boot_stage "the end-to-end tests leave a clean log, $1 kernel" --l2 \
 		--timeout 1800 "${more[@]}" --env "EXITS=${EXITS:-$2}" \
 		"e2e-$1" "$(image_of "$1")" "$guest/e2e" "${emul[@]/#/$(ko_of "$1")/}" "${with[@]}"
+}
+
+# The test bed by itself.
+boot_ground()
+{
+	RUN=tdcall boot_stage "the tests of TDCALL leave a clean log" --quiet --l2 \
+		--timeout 900 tdcall "$(image_of stock)" "$guest/tdcall" \
+		"$(ko_of stock)"/{tdx_emul,mshv_vtl_emul,tdcall_raw}.ko "$bin/tdcall"
+	RUN=vtl boot_stage "the tests of the stand-in leave a clean log" --quiet --l2 \
+		--timeout 900 vtl "$(image_of stock)" "$guest/vtl" \
+		"$(ko_of stock)"/{tdx_emul,mshv_vtl_emul}.ko "$bin"/{vtl,drcvmm} "$guest/ktap.sh"
 }
 
 # boot_fuzz OPERATIONS [SEED [QUICK]]: with QUICK without what makes the kernel slow

@@ -184,6 +184,11 @@ ftrace_tests()
 		skip "$hook: kernel.ftrace_enabled" "this kernel has no such sysctl"
 		return
 	fi
+	if ! echo 0 >$enabled; then
+		skip "$hook: kernel.ftrace_enabled" "this kernel does not let it be set to 0"
+		return
+	fi
+	echo 1 >$enabled
 	l1_knob reenter 3
 	drcvmm -n 1000000 --timeout 600 --verify=guest --max-misses 0 >/tmp/ftrace 2>&1 &
 	vmm=$!

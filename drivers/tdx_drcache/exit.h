@@ -25,7 +25,7 @@ static __always_inline unsigned int drcache_exit_vm(u64 entry_rcx)
 	return (entry_rcx & TDX_ENTRY_VM_MASK) >> TDX_ENTRY_VM_SHIFT;
 }
 
-/* Did an L2 run? What most exits and what most interrupts have comes first. */
+/* Did an L2 run? Test the most frequent classes first. */
 static __always_inline bool drcache_exit_l2_ran(u64 rax)
 {
 	u64 class;
@@ -56,7 +56,10 @@ static __always_inline bool drcache_exit_l2_ran(u64 rax)
 static __always_inline enum drcache_exit
 drcache_exit_decode(u64 rax, u64 entry_rcx, u64 reasons)
 {
-	/* Most exits end here: one bit test, as the CPU takes the number modulo 64. */
+	/*
+	 * Most exits end here: one bit test, as the CPU takes the number modulo 64.
+	 * VM 0 is not looked at: it only changes which count goes up.
+	 */
 	if (!(reasons & BIT_ULL(rax & 63)))
 		return drcache_exit_l2_ran(rax) ? DRCACHE_EXIT_FILTERED :
 						  DRCACHE_EXIT_REFUSED;

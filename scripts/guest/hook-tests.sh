@@ -5,6 +5,29 @@
 # sourced by a job after ktap.sh.
 
 fails() { ! "$@"; }
+
+# selftest NAME TEST: one of uapi's.
+selftest()
+{
+	uapi -t "$2" >/tmp/selftest 2>&1
+	status=$?
+	reason=$(sed -n 's/.*# SKIP *//p' /tmp/selftest)
+	if [ "$reason" ]; then
+		skip "$1" "$reason"
+	else
+		t "$1" sh -c "cat /tmp/selftest; exit $status"
+	fi
+}
+
+# An fprobe's handler is called where RCU is not watching: from 6.10 to 6.13, as none of
+# the kernels here is configured to look.
+fprobe_sees_idle()
+{
+	case $(uname -r) in
+	6.1[0-3].*) return 0 ;;
+	*) return 1 ;;
+	esac
+}
 knob() { echo "$2" >/sys/module/tdx_emul/parameters/"$1"; }
 l1_knob() { echo "$2" >/sys/module/mshv_vtl_emul/parameters/"$1"; }
 
@@ -27,22 +50,33 @@ hook_tests()
 	l1_knob reenter 2
 	t "$hook: the last of three exits in one ioctl" \
 		drcvmm -n $some --verify=guest --max-misses $exact
-	# fprobe is blind while RCU is not watching: it must not guess.
+	t "$hook: the upper bits of the enter mode mean nothing" \
+		drcvmm -n $some --enter 0x10 --verify=guest --max-misses $exact
 	blind=$exact must_miss=0
-	[ "$hook" != fprobe ] || blind=$some must_miss=$some
+	if [ "$hook" = fprobe ] && ! fprobe_sees_idle; then
+		# It must not guess.
+		blind=$some must_miss=$some
+	fi
 	if [ "$hook" = fprobe ] && [ -e /proc/lockdep ]; then
-		# 6.12 looks the return address up before it finds that RCU is not
-		# watching, and then skips the handler.
 		skip "$hook: RCU not watching" "lockdep complains of the kernel's own fprobe code"
 	else
-		t "$hook: the last of three, RCU not watching from the second on" \
-			drcvmm -n $some --enter 0x10 --verify=guest --min-misses $must_miss \
+		t "$hook: the last of three, RCU not watching" \
+			drcvmm -n $some --enter 1 --verify=guest --min-misses $must_miss \
 			--max-misses $blind
 		l1_knob reenter 0
 		t "$hook: RCU not watching" drcvmm -n $some --enter 1 --verify=guest \
 			--min-misses $must_miss --max-misses $blind
+		idle_thread_test
 	fi
 	l1_knob reenter 0
+	[ "$hook" != fprobe ] || ftrace_tests
+	selftest "$hook: the preemption timer's reason" preemption_timer_reason
+	selftest "$hook: a halt that ends by its deadline is no exit" halt_is_no_exit
+	selftest "$hook: a 32-bit caller" compat_caller
+	selftest "$hook: a run page that never comes holds up nobody" run_page_that_never_comes
+	t "$hook: signals with handlers" drcvmm -n $some --signals 200 --verify=guest \
+		--max-misses $exact
+	t "$hook: GET_INFO beside owners that come and go counts no exit twice" info_beside_owners
 
 	# What L1 does to the registers after the exit is not taken for the L2's.
 	for what in 1 2 3; do
@@ -59,6 +93,11 @@ hook_tests()
 	# It is there at every second exit. What is captured says so, or has it not.
 	l1_knob after_exit 4
 	t "$hook: a breakpoint of the CPU goes by itself between exit and return" \
+		drcvmm -n 100 --verify=guest --min-misses $((late ? 100 : 0)) \
+		--max-misses $((late ? 100 : 0))
+	# It stays. A hit resets DR6, and changes nothing else that could be seen later.
+	l1_knob after_exit 5
+	t "$hook: a breakpoint of L1's that stays is hit between exit and return" \
 		drcvmm -n 100 --verify=guest --min-misses $((late ? 100 : 0)) \
 		--max-misses $((late ? 100 : 0))
 	l1_knob after_exit 1
@@ -78,10 +117,14 @@ hook_tests()
 	l1bp 0 >/dev/null &
 	l1bp=$!
 	sleep 0.5
-	t "$hook: snapshots beside a breakpoint of L1's say so" sh -c '
-		drcvmm -n 100 --verify=guest >/tmp/hwbp
-		n=$(sed -n "s/.*exits, \([0-9]*\) captured.*/\1/p" /tmp/hwbp)
-		grep -q " $n with L1_HWBP" /tmp/hwbp && [ "$n" -ge 1 ]'
+	if [ "$hook" = return ]; then
+		t "$hook: each exit beside a breakpoint of L1's is a miss" \
+			drcvmm -n 100 --verify=guest --min-misses 100
+	else
+		t "$hook: snapshots beside a breakpoint of L1's say so" sh -c '
+			drcvmm -n 100 --verify=guest --max-misses 0 >/tmp/hwbp &&
+			grep -q " 100 with L1_HWBP" /tmp/hwbp'
+	fi
 	kill $l1bp
 	wait $l1bp
 
@@ -96,6 +139,86 @@ hook_tests()
 	kill $holder
 	wait $holder
 	t "$hook: and an L2 runs there as before" drcvmm -c 1 -n $some -v --max-misses $exact
+}
+
+# Owners come and go on a CPU whose idle task enters the L2 of a VMM that is none.
+beside_idle()
+{
+	drcvmm -r mshv --enter 2 -n 1000000000 --timeout 86400 >/dev/null &
+	vmm=$!
+	i=0 ret=0
+	while [ $i -lt 20 ] && [ $ret -eq 0 ]; do
+		drcbind --run-page 0 >/dev/null || ret=1
+		i=$((i + 1))
+	done
+	kill -0 $vmm && kill $vmm || ret=1
+	wait $vmm
+	return $ret
+}
+
+# The idle task enters the L2, and the VMM's task is switched away from.
+idle_thread_test()
+{
+	if [ "$(cat /sys/module/mshv_vtl_emul/parameters/idle_thread)" != Y ]; then
+		skip "$hook: idle thread" "the stand-in has no idle routine on this kernel"
+		return
+	fi
+	misses=0
+	if [ "$hook" = return ] || ! { [ "$hook" = callout ] || fprobe_sees_idle; }; then
+		misses=$some
+	fi
+	t "$hook: idle thread" drcvmm -n "$some" --enter 2 --verify=guest \
+		--min-misses "$misses" --max-misses "$misses"
+	l1_knob reenter 2
+	t "$hook: comes and goes beside exits to the idle task" beside_idle
+	t "$hook: idle thread, the last of three" drcvmm -n "$some" --enter 2 --verify=guest \
+		--min-misses "$misses" --max-misses "$misses"
+	l1_knob reenter 0
+}
+
+# The fprobe is not called while kernel.ftrace_enabled is 0.
+ftrace_tests()
+{
+	enabled=/proc/sys/kernel/ftrace_enabled
+	if [ ! -e $enabled ]; then
+		skip "$hook: kernel.ftrace_enabled" "this kernel has no such sysctl"
+		return
+	fi
+	l1_knob reenter 3
+	drcvmm -n 1000000 --timeout 600 --verify=guest --max-misses 0 >/tmp/ftrace 2>&1 &
+	vmm=$!
+	drcbind --wait 0
+	t "$hook: tracing cannot be switched off while a vCPU is bound" sh -c "
+		! echo 0 >$enabled && [ \$(cat $enabled) = 1 ]"
+	kill $vmm
+	wait $vmm
+	l1_knob reenter 0
+	t "$hook: and can be when none is" sh -c "echo 0 >$enabled"
+	t "$hook: BIND and GET_INFO say that there is no hook then" sh -c '
+		drcbind --run-page 0 | grep -q ENODEV && dmesg | grep -q ftrace_enabled &&
+		drcbind --info | grep -q "hook none, host none"'
+	echo 1 >$enabled
+	t "$hook: and one when tracing is on again" drcvmm -n 50 -v --max-misses 0
+}
+
+# As many snapshots are published as are taken: no exit is seen twice.
+info_beside_owners()
+{
+	: >/tmp/go-on
+	taskset 2 sh -c 'while [ -e /tmp/go-on ]; do drcbind --info >/dev/null; done' &
+	infos=$!
+	i=0 ret=0
+	while [ $i -lt 10 ] && [ $ret -eq 0 ]; do
+		drcvmm -n 20 >/tmp/owner || ret=1
+		[ "$(sed -n 's/.*exits, \([0-9]*\) captured.*/\1/p
+			s/.*kernel: \([0-9]*\) published.*/\1/p' /tmp/owner | uniq | wc -l)" = 1 ] ||
+			ret=1
+		i=$((i + 1))
+	done
+	rm /tmp/go-on
+	wait $infos
+	cat /tmp/owner
+	return $ret
 }
 
 # Load and unload tdx_drcache so often beside a VMM that does not use it, one time

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What runs in the L2. A flat image, loaded and entered at 0x1000 in real mode
+ * The L2's programs. A flat image, loaded and entered at 0x1000 in real mode
  * with all segments at 0:
  *
  *	EBP	this vCPU's data area (guest.h)
@@ -19,9 +19,10 @@
 
 	.balign	8
 	.quad	GUEST_MAGIC
-	.quad	counter_inc, counter_mov0, counter_mov1, counter_mov2
-	.quad	counter_mov3, counter_mov6, counter_end
-	.quad	bp_clear, bp_write, bp_end
+	.quad	counter_inc, counter_stamped, counter_mov0, counter_mov1
+	.quad	counter_mov2, counter_mov3, counter_mov6, counter_end
+	.quad	bp_mov0, bp_loop, bp_mov1, bp_mov2, bp_mov3, bp_clear, bp_write
+	.quad	bp_end
 	.quad	hostile_loop, hostile_mov0, hostile_mov1, hostile_mov2
 	.quad	hostile_mov3, hostile_end
 
@@ -56,11 +57,17 @@ long_mode:
 
 /*
  * counter: RBX counts; DRn is n's base in the data area plus RBX, and DR6 has
- * RBX in B3-B0.
+ * RBX in B3-B0. R8 is the TSC at the start of this turn, R9 that of the one before.
  */
 counter:
 counter_inc:
 	inc	%rbx
+	rdtsc
+	shl	$32, %rdx
+	or	%rdx, %rax
+	mov	%r8, %r9
+	mov	%rax, %r8
+counter_stamped:
 	mov	GUEST_BASE0(%rbp), %rax
 	add	%rbx, %rax
 counter_mov0:
@@ -86,16 +93,29 @@ counter_mov6:
 counter_end:
 
 /*
- * breakpoint: DR0 watches writes to a variable. Each turn clears DR6, spins,
- * writes the variable, which is a #DB, and spins with B0 set.
+ * breakpoint: DR0 watches writes to a variable. Each turn loads DR1 to DR3 as counter
+ * does, clears DR6, spins, writes the variable, which is a #DB, and spins with B0 set.
  */
 breakpoint:
 	lea	GUEST_VARIABLE(%rbp), %rax
+bp_mov0:
 	mov	%rax, %db0
 	mov	$GUEST_DR7, %eax
 	mov	%rax, %db7
 bp_loop:
 	inc	%rbx
+	mov	GUEST_BASE1(%rbp), %rax
+	add	%rbx, %rax
+bp_mov1:
+	mov	%rax, %db1
+	mov	GUEST_BASE2(%rbp), %rax
+	add	%rbx, %rax
+bp_mov2:
+	mov	%rax, %db2
+	mov	GUEST_BASE3(%rbp), %rax
+	add	%rbx, %rax
+bp_mov3:
+	mov	%rax, %db3
 	mov	$GUEST_DR6_ONES, %eax
 bp_clear:
 	mov	%rax, %db6

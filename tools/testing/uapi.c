@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * /dev/tdx_drcache from user space: what the KUnit suites cannot see from inside
- * the kernel. Wants tdx_drcache and a host driver loaded; makes no exits.
+ * the kernel. Wants tdx_drcache and a host driver loaded; makes no exits of an L2.
  */
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <mshv/mshv_vtl.h>
 #include <tdx_drcache_read.h>
 
 #include "kselftest_harness.h"
@@ -110,6 +114,10 @@ TEST_F(dev, mmap_of_another_shape)
 	EXPECT_EQ(p, MAP_FAILED);
 	EXPECT_EQ(errno, ENOTCONN);
 	ASSERT_EQ(do_bind(self->fd, 0, 0), 0);
+	/* mmap() rounds the length up. */
+	p = mmap(NULL, 100, PROT_READ, MAP_SHARED, self->fd, 0);
+	EXPECT_NE(p, MAP_FAILED);
+	munmap(p, 100);
 	for (int i = 0; i < 3; i++) {
 		p = mmap(NULL, wrong[i].length, PROT_READ, wrong[i].flags, self->fd,
 			 wrong[i].offset);
@@ -342,6 +350,7 @@ TEST_F(dev, compat_caller)
 		struct tdx_drcache_regs regs;
 	} *arg = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	bool native_only;
 	pid_t pid;
 	int status;
 
@@ -360,11 +369,192 @@ TEST_F(dev, compat_caller)
 	arg->info = (struct tdx_drcache_info) { .size = sizeof(arg->info) };
 	EXPECT_EQ(ioctl32(self->fd, TDX_DRCACHE_GET_INFO, arg), 0);
 	EXPECT_EQ(arg->info.map_size, PAGE);
-	arg->bind = (struct tdx_drcache_bind) { .size = sizeof(arg->bind) };
-	EXPECT_EQ(ioctl32(self->fd, TDX_DRCACHE_BIND, arg), 0);
+	native_only = arg->info.hook == TDX_DRCACHE_HOOK_RETURN;
+	/* The page is as good a run page as any. */
+	arg->bind = (struct tdx_drcache_bind) {
+		.size = sizeof(arg->bind), .run_page = (uintptr_t)arg,
+	};
+	EXPECT_EQ(ioctl32(self->fd, TDX_DRCACHE_BIND, arg), native_only ? -EOPNOTSUPP : 0);
+	if (native_only)
+		return;
 	arg->regs = (struct tdx_drcache_regs) { .size = sizeof(arg->regs) };
 	EXPECT_EQ(ioctl32(self->fd, TDX_DRCACHE_GET_REGS, arg), -ENODATA);
 	EXPECT_EQ(ioctl32(self->fd, _IO(TDX_DRCACHE_IOC_MAGIC, 99), arg), -ENOTTY);
+}
+
+/* The return hook cannot tell a halt timer's end from an exit with reason 52. */
+TEST_F(dev, preemption_timer_reason)
+{
+	struct tdx_drcache_bind bind = { .size = sizeof(bind), .exit_reasons = 1ull << 52 };
+	struct tdx_drcache_info info;
+	void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_NE(page, MAP_FAILED);
+	bind.run_page = (uintptr_t)page;
+	ASSERT_EQ(get_info(self->fd, &info), 0);
+	if (info.hook != TDX_DRCACHE_HOOK_RETURN) {
+		EXPECT_EQ(ioctl(self->fd, TDX_DRCACHE_BIND, &bind), 0);
+		return;
+	}
+	EXPECT_EQ(ioctl(self->fd, TDX_DRCACHE_BIND, &bind), -1);
+	EXPECT_EQ(errno, EOPNOTSUPP);
+	/* That leaves nothing behind. */
+	bind.exit_reasons = 0;
+	EXPECT_EQ(ioctl(self->fd, TDX_DRCACHE_BIND, &bind), 0);
+}
+
+/*
+ * A halt that the host driver's timer ends: RAX is 52 as if an L2 had left, and none
+ * was entered.
+ */
+TEST_F(dev, halt_is_no_exit)
+{
+	const size_t memory = 2 << 20;
+	struct mshv_vtl_emul_memory mem = { .length = memory };
+	struct tdx_drcache_stats stats = { .size = sizeof(stats) };
+	struct tdx_drcache_regs regs = { .size = sizeof(regs) };
+	struct tdx_drcache_bind bind = { .size = sizeof(bind) };
+	int mshv = open("/dev/mshv", O_RDWR | O_CLOEXEC), vtl;
+	struct tdx_drcache_info info;
+	struct mshv_vtl_run *run;
+	cpu_set_t set;
+	void *p;
+
+	if (mshv < 0)
+		SKIP(return, "no /dev/mshv");
+	ASSERT_EQ(get_info(self->fd, &info), 0);
+	CPU_ZERO(&set);
+	CPU_SET(0, &set);
+	ASSERT_EQ(sched_setaffinity(0, sizeof(set), &set), 0);
+	vtl = ioctl(mshv, MSHV_CREATE_VTL, NULL);
+	ASSERT_GE(vtl, 0);
+	p = mmap(NULL, memory, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(p, MAP_FAILED);
+	mem.addr = (uintptr_t)p;
+	ASSERT_EQ(ioctl(vtl, MSHV_VTL_EMUL_SET_MEMORY, &mem), 0);
+	run = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, vtl, 0);
+	ASSERT_NE(run, MAP_FAILED);
+	/* Every reason that it takes. */
+	bind.exit_reasons = ~(1ull << 33 | 1ull << 34 | 1ull << 41);
+	bind.run_page = (uintptr_t)run;
+	if (ioctl(self->fd, TDX_DRCACHE_BIND, &bind)) {
+		ASSERT_EQ(errno, EOPNOTSUPP);
+		bind.exit_reasons &= ~(1ull << 52);
+		ASSERT_EQ(ioctl(self->fd, TDX_DRCACHE_BIND, &bind), 0);
+	}
+
+	for (int i = 0; i < 10; i++) {
+		memset(run, 0, sizeof(*run));
+		run->enter_mode = MSHV_ENTER_FAST;
+		run->entry_rcx = 1ull << TDX_ENTRY_VM_SHIFT;
+		run->flags = MSHV_VTL_RUN_FLAG_HALTED;
+		run->l2_tsc_deadline.deadline = 1;	/* in the past */
+		run->l2_tsc_deadline.update = MSHV_VTL_TDX_L2_DEADLINE_UPDATE;
+		ASSERT_EQ(ioctl(vtl, MSHV_VTL_RETURN_TO_LOWER_VTL), 0);
+		EXPECT_EQ(run->exit_info.rax, 52);
+		EXPECT_EQ(ioctl(self->fd, TDX_DRCACHE_GET_REGS, &regs), -1);
+		EXPECT_EQ(errno, ENODATA);
+	}
+	ASSERT_EQ(ioctl(self->fd, TDX_DRCACHE_GET_STATS, &stats), 0);
+	EXPECT_EQ(stats.published, 0);
+	/* It is not without a trace that these are none. */
+	if (info.hook == TDX_DRCACHE_HOOK_RETURN)
+		EXPECT_EQ(stats.filtered + stats.missed, 10);
+	run->flags = 0;
+	munmap(run, PAGE);
+	close(vtl);
+	close(mshv);
+}
+
+/* Of bind_and_fault(): it did not wait. */
+static volatile bool bind_returned;
+
+static void *bind_and_fault(void *page)
+{
+	struct tdx_drcache_bind bind = {
+		.size = sizeof(bind), .run_page = (uintptr_t)page,
+	};
+
+	ioctl(open(TDX_DRCACHE_DEV, O_RDONLY), TDX_DRCACHE_BIND, &bind);
+	bind_returned = true;
+	return NULL;
+}
+
+/*
+ * BIND with a run page that never comes: 'w' to @fd when BIND waits for it, 'r' if it
+ * returns.
+ */
+static void __attribute__((noreturn)) bind_for_ever(int fd)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct pollfd uffd = { .events = POLLIN };
+	pthread_t thread;
+
+	uffd.fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	reg.range.start = (uintptr_t)page;
+	reg.range.len = PAGE;
+	if (uffd.fd < 0 || ioctl(uffd.fd, UFFDIO_API, &api) ||
+	    ioctl(uffd.fd, UFFDIO_REGISTER, &reg))
+		_exit(1);
+	if (pthread_create(&thread, NULL, bind_and_fault, page))
+		_exit(2);
+	while (!bind_returned && poll(&uffd, 1, 100) != 1)
+		;
+	if (write(fd, bind_returned ? "r" : "w", 1) != 1)
+		_exit(2);
+	for (;;)
+		pause();
+}
+
+/* Does the child end within twenty seconds? Its status, or -1. */
+static int wait_long(pid_t pid)
+{
+	int status;
+
+	for (int i = 0; i < 2000; i++) {
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			return status;
+		usleep(10000);
+	}
+	return -1;
+}
+
+TEST_F_TIMEOUT(dev, run_page_that_never_comes, 120)
+{
+	int fds[2], probe = syscall(SYS_userfaultfd, O_CLOEXEC);
+	pid_t waiter, other;
+	char byte;
+
+	if (probe < 0)
+		SKIP(return, "this kernel has no userfaultfd()");
+	close(probe);
+	ASSERT_EQ(pipe(fds), 0);
+	waiter = fork();
+	ASSERT_GE(waiter, 0);
+	if (!waiter)
+		bind_for_ever(fds[1]);
+	close(fds[1]);
+	ASSERT_EQ(read(fds[0], &byte, 1), 1);
+	if (byte == 'r') {
+		kill(waiter, SIGKILL);
+		wait_long(waiter);
+		SKIP(return, "this kernel waits for no page that is pinned for long (6.1)");
+	}
+	/* Others bind and close meanwhile. */
+	other = fork();
+	ASSERT_GE(other, 0);
+	if (!other)
+		_exit(do_bind(self->fd, 0, TDX_DRCACHE_BIND_OBSERVE) || close(self->fd));
+	EXPECT_EQ(wait_long(other), 0);
+	/* And the one that waits can be killed. */
+	kill(waiter, SIGKILL);
+	EXPECT_NE(wait_long(waiter), -1);
+	EXPECT_EQ(do_bind(self->fd, 0, TDX_DRCACHE_BIND_OBSERVE), -1);
+	EXPECT_EQ(errno, EBUSY);
 }
 
 /* The reader library, as far as it goes without an exit. */

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef DRCVMM_H
+#define DRCVMM_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <mshv/mshv_vtl.h>
+#include <tdx_drcache_read.h>
+
+#include "guest.h"
+
+#define ARRAY_SIZE(x)	(sizeof(x) / sizeof((x)[0]))
+
+/* DR0 to DR3, DR6. */
+#define NR_REGS		5
+#define NR_RESULTS	5
+
+/* The first two are of the cache. */
+enum read_method { READ_MMAP, READ_IOCTL, READ_MSHV, READ_BATCH, READ_OPENVMM };
+
+/* The command line. */
+struct options {
+	unsigned int cpus[GUEST_VCPUS_MAX];
+	unsigned int nr_cpus;
+	uint64_t exits;
+	unsigned int guest;	/* GUEST_COUNTER or another */
+	enum read_method method;
+	uint64_t show;
+	uint64_t min_misses, max_misses;
+	unsigned int enter;	/* the run page's enter_mode */
+	int bind_cpu;		/* -1: the vCPU's own */
+	bool verify;		/* compare with what the guest wrote, */
+	bool guest_only;	/* and with nothing else */
+	bool reentered;		/* the host driver enters the L2 again by itself */
+	bool allow_move;	/* a vCPU's thread may be on another CPU */
+	bool syscall;
+	bool cost;
+	unsigned int signal_hz;
+	unsigned int tick_us;
+	unsigned int timeout_s;
+	uint64_t seed;
+};
+
+/* A duration, in ticks of the time stamp counter. */
+struct cost {
+	uint64_t least, sum, n;
+};
+
+/* Where the guest is in its program; it tells what has been written so far. */
+struct position {
+	uint64_t rip, rbx;
+	uint64_t r[4];		/* R8 to R11 */
+};
+
+/* A register that is unlike, to be judged at the end; see judge_reentered(). */
+struct suspect {
+	uint64_t exit, rip, age, got, want;
+	unsigned int reg;
+	bool hwbp, late;
+};
+
+/* The registers line. */
+struct verdict {
+	uint64_t compared, wrong, wrong_hwbp, unwritten;
+};
+
+/* A vCPU, its thread's own. */
+struct vcpu {
+	unsigned int index, cpu;
+	pthread_t thread;
+	volatile struct mshv_vtl_run *run;
+	struct tdx_drcache_reader reader;
+	volatile uint64_t *data;
+	struct position entry;	/* where the L2 was entered last */
+
+	uint64_t interrupts, other_exits, refused, cancelled, moved, signalled;
+	uint64_t results[NR_RESULTS];
+	uint64_t breakpoints;
+	uint64_t in_loop, judged, mismatches, failures;
+	uint64_t steps[GUEST_STEPS];
+	uint64_t shown;
+	uint64_t hwbp;
+	struct verdict verdict;
+	struct suspect *suspects;
+	uint64_t nr_suspects, least_age;
+	struct cost read, one, handling;
+	unsigned int vm;
+	bool stopped;
+};
+
+/* drcvmm.c */
+extern struct options opt;
+extern int vtl_fd;
+extern uint8_t *memory;
+extern const struct guest_table *table;
+extern bool use_drcache;
+extern pthread_mutex_t print_lock;
+extern const char *const method_names[];
+extern const char *const guest_names[];
+extern const char *const result_names[];
+
+void die(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
+void fail(struct vcpu *v, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void add_cost(struct cost *c, uint64_t ticks);
+
+/* regs.c */
+uint64_t *dr_of(struct tdx_drcache_slot *s, unsigned int i);
+uint64_t read_one(unsigned int i);
+void read_mshv(struct tdx_drcache_slot *s);
+void reset_dr(void);
+enum tdx_drcache_result read_ioctl(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
+				   struct tdx_drcache_slot *s);
+enum tdx_drcache_result read_by_ioctls(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
+				       struct tdx_drcache_slot *s);
+uint64_t read_dr7(struct vcpu *v);
+void write_l2(struct vcpu *v, uint32_t field, uint64_t val, uint64_t mask);
+
+/* expect.c */
+void get_position(struct vcpu *v, struct position *pos);
+bool in_loop(const struct position *pos);
+void compare(struct vcpu *v, struct tdx_drcache_slot *got, struct tdx_drcache_slot *local);
+void judge(struct vcpu *v, struct tdx_drcache_slot *got);
+void judge_reentered(struct vcpu *v);
+const char *not_compared(void);
+
+/* exits.c */
+void on_exit_reason(struct vcpu *v, uint64_t min_tsc);
+
+/* run.c */
+void setup_memory(void);
+void setup_vcpu(struct vcpu *v);
+void *vcpu_main(void *arg);
+void map_run_pages(void);
+void release_run_pages(void);
+
+/* summary.c */
+uint64_t summarize(struct vcpu *v);
+
+/*
+ * As the command line says; on a miss, by the host driver's ioctls. By mmap in place, as
+ * a VMM does it, or the cost of a read would have that of a call.
+ */
+static inline enum tdx_drcache_result
+read_regs(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_slot *s)
+{
+	enum tdx_drcache_result res;
+
+	if (opt.method == READ_MMAP)
+		res = tdx_drcache_read(&v->reader, min_tsc, rax, s);
+	else
+		res = read_by_ioctls(v, min_tsc, rax, s);
+	if (res != TDX_DRCACHE_HIT)
+		read_mshv(s);
+	return res;
+}
+
+#endif /* DRCVMM_H */

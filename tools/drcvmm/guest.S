@@ -19,9 +19,9 @@
 
 	.balign	8
 	.quad	GUEST_MAGIC
-	.quad	counter_inc, counter_mov0, counter_mov1, counter_mov2
-	.quad	counter_mov3, counter_mov6, counter_end
-	.quad	bp_clear, bp_write, bp_end
+	.quad	counter_inc, counter_stamped, counter_mov0, counter_mov1
+	.quad	counter_mov2, counter_mov3, counter_mov6, counter_end
+	.quad	bp_mov0, bp_loop, bp_clear, bp_write, bp_end
 	.quad	hostile_loop, hostile_mov0, hostile_mov1, hostile_mov2
 	.quad	hostile_mov3, hostile_end
 
@@ -56,11 +56,17 @@ long_mode:
 
 /*
  * counter: RBX counts; DRn is n's base in the data area plus RBX, and DR6 has
- * RBX in B3-B0.
+ * RBX in B3-B0. R8 is the TSC at the start of this turn, R9 that of the one before.
  */
 counter:
 counter_inc:
 	inc	%rbx
+	rdtsc
+	shl	$32, %rdx
+	or	%rdx, %rax
+	mov	%r8, %r9
+	mov	%rax, %r8
+counter_stamped:
 	mov	GUEST_BASE0(%rbp), %rax
 	add	%rbx, %rax
 counter_mov0:
@@ -91,6 +97,7 @@ counter_end:
  */
 breakpoint:
 	lea	GUEST_VARIABLE(%rbp), %rax
+bp_mov0:
 	mov	%rax, %db0
 	mov	$GUEST_DR7, %eax
 	mov	%rax, %db7

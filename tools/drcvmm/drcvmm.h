@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef DRCVMM_H
+#define DRCVMM_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <mshv/mshv_vtl.h>
+#include <tdx_drcache_read.h>
+
+#include "guest.h"
+
+#define ARRAY_SIZE(x)	(sizeof(x) / sizeof((x)[0]))
+
+/* DR0 to DR3, DR6. */
+#define NR_REGS		5
+#define NR_RESULTS	5
+
+/* The first two are of the cache. */
+enum read_method { READ_MMAP, READ_IOCTL, READ_MSHV, READ_BATCH, READ_OPENVMM };
+
+/**
+ * struct options - what the command line asks for
+ * @guest: GUEST_COUNTER or another
+ * @enter: the run page's enter_mode
+ * @bind_cpu: bind to this CPU's slot; -1: to the vCPU's own
+ * @verify: compare snapshots with what the guest wrote
+ * @guest_only: and with nothing else
+ * @reentered: the host driver enters the L2 again by itself
+ * @allow_move: the thread may be moved to another CPU
+ * @signal_hz: handled signals per second and vCPU
+ */
+struct options {
+	unsigned int cpus[GUEST_VCPUS_MAX];
+	unsigned int nr_cpus;
+	uint64_t exits;
+	unsigned int guest;
+	enum read_method method;
+	uint64_t show;
+	uint64_t min_misses, max_misses;
+	unsigned int enter;
+	int bind_cpu;
+	bool verify;
+	bool guest_only;
+	bool reentered;
+	bool allow_move;
+	bool syscall;
+	bool cost;
+	unsigned int signal_hz;
+	unsigned int tick_us;
+	unsigned int timeout_s;
+	uint64_t seed;
+};
+
+/* A duration, in ticks of the time stamp counter. */
+struct cost {
+	uint64_t least, sum, n;
+};
+
+/* Where the guest is in its program; it tells what has been written so far. */
+struct position {
+	uint64_t rip, rbx;
+	uint64_t r[4];		/* R8 to R11 */
+};
+
+/* A register that is unlike, to be judged at the end; see judge_reentered(). */
+struct suspect {
+	uint64_t exit, rip, age, got, want;
+	unsigned int reg;
+	bool hwbp;
+};
+
+/* The registers line. */
+struct verdict {
+	uint64_t compared, wrong, wrong_hwbp, unwritten;
+};
+
+/* A vCPU, its thread's own. */
+struct vcpu {
+	unsigned int index, cpu;
+	pthread_t thread;
+	volatile struct mshv_vtl_run *run;
+	struct tdx_drcache_reader reader;
+	volatile uint64_t *data;
+	struct position entry;	/* where the L2 was entered last */
+
+	uint64_t interrupts, other_exits, refused, cancelled, moved;
+	uint64_t results[NR_RESULTS];
+	uint64_t breakpoints;
+	uint64_t in_loop, judged, mismatches, failures;
+	uint64_t steps[GUEST_STEPS];
+	uint64_t shown;
+	uint64_t hwbp;
+	struct verdict verdict;
+	struct suspect *suspects;
+	uint64_t nr_suspects, least_age, least_turn;
+	struct cost read, one, handling;
+	unsigned int vm;
+	bool stopped;
+};
+
+/* drcvmm.c */
+extern struct options opt;
+extern int vtl_fd;
+extern uint8_t *memory;
+extern const struct guest_table *table;
+extern bool use_drcache;
+extern pthread_mutex_t print_lock;
+extern const char *const method_names[];
+extern const char *const guest_names[];
+extern const char *const result_names[];
+
+void die(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
+void fail(struct vcpu *v, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void add_cost(struct cost *c, uint64_t ticks);
+
+/* regs.c */
+uint64_t *dr_of(struct tdx_drcache_slot *s, unsigned int i);
+uint64_t read_one(unsigned int i);
+void read_mshv(struct tdx_drcache_slot *s);
+void reset_dr(void);
+enum tdx_drcache_result read_ioctl(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
+				   struct tdx_drcache_slot *s);
+enum tdx_drcache_result read_regs(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
+				  struct tdx_drcache_slot *s);
+uint64_t read_dr7(struct vcpu *v);
+void write_l2(struct vcpu *v, uint32_t field, uint64_t val, uint64_t mask);
+
+/* expect.c */
+void get_position(struct vcpu *v, struct position *pos);
+bool in_loop(const struct position *pos);
+void compare(struct vcpu *v, struct tdx_drcache_slot *got, struct tdx_drcache_slot *local);
+void judge(struct vcpu *v, struct tdx_drcache_slot *got);
+void judge_reentered(struct vcpu *v);
+const char *not_compared(void);
+
+/* exits.c */
+void on_exit_reason(struct vcpu *v, uint64_t min_tsc);
+
+/* run.c */
+void setup_memory(void);
+void setup_vcpu(struct vcpu *v);
+void *vcpu_main(void *arg);
+void map_run_pages(void);
+void release_run_pages(void);
+
+#endif /* DRCVMM_H */

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What is done at each exit.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+
+#include "drcvmm.h"
+
+/* VMX basic exit reasons. */
+#define REASON_EXCEPTION	0
+#define REASON_HW_INTERRUPT	1
+#define REASON_TRIPLE_FAULT	2
+#define REASON_CPUID		10
+#define REASON_HLT		12
+#define REASON_VMCALL		18
+#define REASON_IO		30
+#define REASON_RDMSR		31
+#define REASON_WRMSR		32
+#define REASON_INVALID_STATE	33
+#define REASON_EPT_VIOLATION	48
+
+#define RFLAGS_TF		(1u << 8)
+#define RFLAGS_RF		(1u << 16)
+#define INTR_INFO_DB		0x80000301u	/* valid, hardware exception, 1 */
+
+static void show_row(const char *how, enum tdx_drcache_result res,
+		     const struct tdx_drcache_slot *s)
+{
+	if (res != TDX_DRCACHE_HIT) {
+		printf("%25s %-6s miss: %s\n", "", how, result_names[res]);
+		return;
+	}
+	printf("%25s %-6s %016" PRIx64 " %016" PRIx64 " %016" PRIx64 " %016" PRIx64
+	       " %08" PRIx64 "\n", "", how, (uint64_t)s->db[0], (uint64_t)s->db[1],
+	       (uint64_t)s->db[2], (uint64_t)s->db[3], (uint64_t)s->dr6);
+}
+
+/* One exit, read in all three ways. */
+static void show(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
+{
+	struct tdx_drcache_slot s;
+	enum tdx_drcache_result res;
+
+	pthread_mutex_lock(&print_lock);
+	if (!v->shown++ && !v->index)
+		printf("%4s %6s %12s %-6s %16s %16s %16s %16s %8s\n", "vCPU", "exit",
+		       "rip", "by", "DR0", "DR1", "DR2", "DR3", "DR6");
+	printf("%4u %6" PRIu64 " %12" PRIx64 " class %#x, reason %u (HW_INTERRUPT)\n",
+	       v->index, v->interrupts, (uint64_t)v->run->l2_enter_guest_state.rip,
+	       (unsigned int)(rax >> TDX_CLASS_SHIFT),
+	       (unsigned int)(rax & TDX_BASIC_REASON_MASK));
+	if (use_drcache) {
+		res = tdx_drcache_read(&v->reader, min_tsc, rax, &s);
+		show_row("mmap", res, &s);
+		res = read_ioctl(v, min_tsc, rax, &s);
+		show_row("ioctl", res, &s);
+	}
+	read_mshv(&s);
+	show_row("mshv", TDX_DRCACHE_HIT, &s);
+	for (unsigned int i = 0; i < 4; i++)
+		if (s.dr6 & (1u << i) && opt.guest == GUEST_BREAKPOINT)
+			printf("%25s breakpoint %u, at %#" PRIx64 "\n", "", i,
+			       (uint64_t)s.db[i]);
+	pthread_mutex_unlock(&print_lock);
+}
+
+static void on_interrupt(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
+{
+	struct tdx_drcache_slot regs = { 0 }, local = { 0 };
+	enum tdx_drcache_result res;
+	struct position pos;
+	uint64_t start;
+
+	v->interrupts++;
+	if (opt.syscall)
+		syscall(SYS_getppid);
+	start = tdx_drcache_tsc();
+	res = read_regs(v, min_tsc, rax, &regs);
+	add_cost(&v->read, tdx_drcache_tsc() - start);
+	v->results[res]++;
+	if (regs.flags & TDX_DRCACHE_L1_HWBP)
+		v->hwbp++;
+
+	/* Any breakpoint that the guest's DR6 has: which, and where. */
+	if (regs.dr6 & 0xf)
+		v->breakpoints++;
+
+	get_position(v, &pos);
+	if (in_loop(&pos)) {
+		v->in_loop++;
+		if (v->shown < opt.show)
+			show(v, min_tsc, rax);
+	}
+	if (!opt.verify)
+		return;
+	if (!opt.guest_only) {
+		read_mshv(&local);
+		compare(v, &regs, &local);
+	}
+	/* After a miss the registers are what L1 has left since the exit. */
+	if (res == TDX_DRCACHE_HIT)
+		judge(v, &regs);
+}
+
+/* What each step of the exits program must exit with. */
+static const struct {
+	unsigned int reason;
+	uint64_t qualification;
+	unsigned int length;
+} step_exits[GUEST_STEPS] = {
+	[GUEST_STEP_CPUID] = { REASON_CPUID, 0, 2 },
+	[GUEST_STEP_HLT] = { REASON_HLT, 0, 1 },
+	[GUEST_STEP_OUT] = { REASON_IO, GUEST_PORT_OUT << 16, 2 },
+	[GUEST_STEP_IN] = { REASON_IO, GUEST_PORT_IN << 16 | 1 << 3 | 3, 1 },
+	[GUEST_STEP_VMCALL] = { REASON_VMCALL, 0, 3 },
+	[GUEST_STEP_RDMSR] = { REASON_RDMSR, 0, 2 },
+	[GUEST_STEP_WRMSR] = { REASON_WRMSR, 0, 2 },
+	[GUEST_STEP_READ] = { REASON_EPT_VIOLATION, 1 << 0, 0 },
+	[GUEST_STEP_WRITE] = { REASON_EPT_VIOLATION, 1 << 1, 0 },
+	[GUEST_STEP_DB] = { REASON_EXCEPTION, 1 << 0, 0 },
+	[GUEST_STEP_TRIPLE_FAULT] = { REASON_TRIPLE_FAULT, 0, 0 },
+};
+
+/* An exit by something that the exits program did. */
+static void on_step(struct vcpu *v, unsigned int reason)
+{
+	volatile struct tdx_l2_enter_guest_state *gs = &v->run->l2_enter_guest_state;
+	unsigned int step = gs->rbx, length = v->run->exit_info.r11 >> 32;
+	uint64_t qual = v->run->exit_info.rcx;
+
+	if (step >= GUEST_STEPS) {
+		fail(v, "no such step: %u", step);
+		v->stopped = true;
+		return;
+	}
+	v->steps[step]++;
+	if (reason != step_exits[step].reason || qual != step_exits[step].qualification ||
+	    length != step_exits[step].length)
+		fail(v, "step %u exits with reason %u, qualification %#" PRIx64
+		     ", length %u; want %u, %#" PRIx64 ", %u", step, reason, qual,
+		     length, step_exits[step].reason, step_exits[step].qualification,
+		     step_exits[step].length);
+	if (reason == REASON_EPT_VIOLATION && v->run->exit_info.r8 != GUEST_BEYOND)
+		fail(v, "EPT violation at %#" PRIx64 ", want %#x",
+		     (uint64_t)v->run->exit_info.r8, GUEST_BEYOND);
+	if (reason == REASON_EXCEPTION && v->run->exit_info.r9 != INTR_INFO_DB)
+		fail(v, "interruption information %#" PRIx64 ", want %#x",
+		     (uint64_t)v->run->exit_info.r9, INTR_INFO_DB);
+
+	if (reason == REASON_EPT_VIOLATION)
+		gs->rip = gs->r15;
+	else if (reason == REASON_TRIPLE_FAULT)
+		v->stopped = true;
+	else
+		gs->rip += length;
+}
+
+/* The hostile program left, by whatever it did: go on behind it. */
+static void on_hostile(struct vcpu *v, uint64_t rax)
+{
+	volatile struct tdx_l2_enter_guest_state *gs = &v->run->l2_enter_guest_state;
+
+	switch (rax & (TDX_BASIC_REASON_MASK | TDX_ENTRY_FAILURE)) {
+	case REASON_CPUID:
+	case REASON_HLT:
+	case REASON_VMCALL:
+	case REASON_IO:
+	case REASON_RDMSR:
+	case REASON_WRMSR:
+		gs->rip += v->run->exit_info.r11 >> 32;
+		break;
+	case REASON_EPT_VIOLATION:
+		gs->rip = gs->r15;
+		break;
+	case REASON_EXCEPTION:
+		/* A #DB that may be of the next instruction, and of any MOV DR. */
+		gs->rflags = (gs->rflags & ~RFLAGS_TF) | RFLAGS_RF;
+		write_l2(v, TDX_VMCS_GUEST_DR7, 0x400, UINT64_MAX);
+		break;
+	case REASON_TRIPLE_FAULT:
+	case REASON_INVALID_STATE | TDX_ENTRY_FAILURE:
+		/* The next VM has what this one had. */
+		v->stopped = v->vm == TDX_L2_VM_MAX;
+		if (!v->stopped) {
+			v->vm++;
+			setup_vcpu(v);
+		}
+		break;
+	default:
+		fail(v, "the L2 left with RAX %#" PRIx64, rax);
+		v->stopped = true;
+	}
+}
+
+void on_exit_reason(struct vcpu *v, uint64_t min_tsc)
+{
+	uint64_t rax = v->run->exit_info.rax;
+	unsigned int class = rax >> TDX_CLASS_SHIFT;
+	unsigned int reason = rax & TDX_BASIC_REASON_MASK;
+	bool ran = class != TDX_CLASS_PENDING_INTERRUPT;
+	struct tdx_drcache_slot regs;
+
+	if (class > TDX_CLASS_PENDING_INTERRUPT)
+		die("vCPU %u: TDG.VP.ENTER failed with %#" PRIx64, v->index, rax);
+	if (ran && !(rax & TDX_ENTRY_FAILURE) && reason == REASON_HW_INTERRUPT) {
+		on_interrupt(v, min_tsc, rax);
+		return;
+	}
+
+	/* Not an exit to capture at: there must be nothing to take for one. */
+	if (use_drcache &&
+	    (tdx_drcache_read(&v->reader, 0, rax, &regs) != TDX_DRCACHE_MISS_INVALID ||
+	     read_ioctl(v, 0, rax, &regs) != TDX_DRCACHE_MISS_INVALID))
+		fail(v, "a snapshot is valid after an exit with RAX %#" PRIx64, rax);
+	if (!ran) {
+		v->refused++;
+		return;
+	}
+	v->other_exits++;
+	if (opt.guest == GUEST_EXITS) {
+		on_step(v, reason);
+		return;
+	}
+	if (opt.guest == GUEST_HOSTILE) {
+		on_hostile(v, rax);
+		return;
+	}
+	fail(v, "the L2 left with RAX %#" PRIx64 ", qualification %#" PRIx64 " at rip %#"
+	     PRIx64, rax, (uint64_t)v->run->exit_info.rcx,
+	     (uint64_t)v->run->l2_enter_guest_state.rip);
+	v->stopped = true;
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the guest has written, and the verdict on a snapshot.
+ *
+ * A program's position (RIP, RBX, R8 to R11) tells how often it has written each
+ * register since it began, and what. With the position at the last entry, which is
+ * what the run page held when it was entered, it tells also which registers the guest
+ * has written since. Those must be right in a snapshot. A register that the guest has
+ * not written since may hold what L1 left there before the entry: the L2 ran with it,
+ * and no flag can tell.
+ *
+ * The host driver may enter the L2 again before it returns. Then the last entry is not
+ * the one that the VMM knows of. With --reentered a register counts as written only
+ * if there was no time for another exit and entry since: the counter program stamps
+ * each turn with the TSC. The age of a register is the time from the start of the turn
+ * that wrote it to the snapshot. Without another entry in between it is the time that
+ * an exit takes, and up to two turns; with one it is more by all that L1 does at an
+ * exit and an entry, many times as long as a turn. A busy machine makes registers look
+ * older, never younger. The limit is known when all exits have been seen, so registers
+ * that are unlike wait until then.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "drcvmm.h"
+
+/* What the guest wrote to a register, and when. */
+struct expected {
+	uint64_t value;
+	bool known;	/* it can be told */
+	bool written;	/* since the last entry */
+};
+
+void get_position(struct vcpu *v, struct position *pos)
+{
+	volatile struct tdx_l2_enter_guest_state *gs = &v->run->l2_enter_guest_state;
+
+	*pos = (struct position) {
+		.rip = gs->rip, .rbx = gs->rbx,
+		.r = { gs->r8, gs->r9, gs->r10, gs->r11 },
+	};
+}
+
+/* Is the guest where its registers are known? */
+bool in_loop(const struct position *pos)
+{
+	uint64_t rip = pos->rip;
+
+	switch (opt.guest) {
+	case GUEST_COUNTER:
+		return rip >= table->counter_inc && rip < table->counter_end;
+	case GUEST_BREAKPOINT:
+		/* What is behind the loop is the #DB handler. */
+		return rip >= table->bp_loop;
+	case GUEST_HOSTILE:
+		return rip >= table->hostile_loop && rip < table->hostile_end;
+	default:
+		return false;
+	}
+}
+
+/* How often the counter has written a register. An instruction before RIP has run. */
+static uint64_t counter_writes(const struct position *pos, unsigned int i)
+{
+	if (!in_loop(pos))
+		return 0;
+	if (pos->rip == table->counter_inc || pos->rip > table->counter_mov[i])
+		return pos->rbx;
+	return pos->rbx - 1;
+}
+
+static void expect_counter(struct vcpu *v, const struct position *pos,
+			   struct expected *want)
+{
+	for (unsigned int i = 0; i < NR_REGS; i++) {
+		uint64_t n = counter_writes(pos, i);
+
+		want[i].value = i == 4 ? GUEST_DR6_ONES | (n & 0xf) :
+					 v->data[GUEST_BASE0 / 8 + i] + n;
+		want[i].known = n;
+		want[i].written = n != counter_writes(&v->entry, i);
+	}
+}
+
+/* Twice a turn DR6 is written: cleared by the guest, and by the CPU at the hit. */
+static uint64_t breakpoint_writes(const struct position *pos)
+{
+	if (!in_loop(pos) || !pos->rbx)
+		return 0;
+	if (pos->rip == table->bp_loop || pos->rip > table->bp_write)
+		return 2 * pos->rbx;
+	return 2 * pos->rbx - (pos->rip > table->bp_clear ? 1 : 2);
+}
+
+/* DR1 to DR3 are not the guest's here. */
+static void expect_breakpoint(struct vcpu *v, const struct position *pos,
+			      struct tdx_drcache_slot *got, struct expected *want)
+{
+	uint64_t n = breakpoint_writes(pos);
+
+	want[0].value = GUEST_DATA + v->index * GUEST_DATA_SIZE + GUEST_VARIABLE;
+	want[0].known = true;
+	want[0].written = v->entry.rip <= table->bp_mov0;
+	want[4].value = GUEST_DR6_ONES | !(n & 1);
+	/* There was no hit if L1 had left something else in DR0. */
+	want[4].known = n && (n & 1 || got->db[0] == want[0].value);
+	want[4].written = n != breakpoint_writes(&v->entry);
+}
+
+/*
+ * R8 to R11 have what is in DR0 to DR3, but for the instruction that writes one. A
+ * value that has changed was written since the entry. The same value may have been
+ * written again: that cannot be told. DR6 is the CPU's to write, too.
+ */
+static void expect_hostile(struct vcpu *v, const struct position *pos,
+			   struct expected *want)
+{
+	/* Its first instructions write all four. */
+	bool started = !v->entry.rbx && v->entry.rip < table->hostile_loop;
+
+	for (unsigned int i = 0; i < 4; i++) {
+		want[i].value = pos->r[i];
+		want[i].known = pos->rip != table->hostile_mov[i];
+		want[i].written = started || pos->r[i] != v->entry.r[i] ||
+				  v->entry.rip == table->hostile_mov[i];
+	}
+}
+
+/* Registers that the verdict leaves out; NULL if there are none. */
+const char *not_compared(void)
+{
+	switch (opt.guest) {
+	case GUEST_BREAKPOINT:
+		return "DR1 to DR3, which this program does not write";
+	case GUEST_HOSTILE:
+		return "DR6, and a register that was written the same value again";
+	case GUEST_EXITS:
+		return "any register: this program's exits are checked instead";
+	default:
+		return NULL;
+	}
+}
+
+static void mismatch(struct vcpu *v, uint64_t exit, uint64_t rip, unsigned int i,
+		     uint64_t got, uint64_t want, const char *by)
+{
+	v->mismatches++;
+	fail(v, "exit %" PRIu64 " at rip %#" PRIx64 ": DR%c is %#" PRIx64 " by %s, %#" PRIx64
+	     " by %s", exit, rip, "01236"[i], got, method_names[opt.method], want, by);
+}
+
+/* With what the five ioctls say. */
+void compare(struct vcpu *v, struct tdx_drcache_slot *got, struct tdx_drcache_slot *local)
+{
+	for (unsigned int i = 0; i < NR_REGS; i++)
+		if (*dr_of(got, i) != *dr_of(local, i))
+			mismatch(v, v->interrupts, v->run->l2_enter_guest_state.rip, i,
+				 *dr_of(got, i), *dr_of(local, i), "the five ioctls");
+}
+
+static void judge_written(struct vcpu *v, const struct suspect *s)
+{
+	v->verdict.compared++;
+	if (s->got == s->want)
+		return;
+	if (s->hwbp) {
+		v->verdict.wrong_hwbp++;
+		return;
+	}
+	v->verdict.wrong++;
+	mismatch(v, s->exit, s->rip, s->reg, s->got, s->want, "what the guest wrote");
+}
+
+/* From the start of the turn in which the counter wrote register @i to the snapshot. */
+static uint64_t age_of(const struct position *pos, unsigned int i, uint64_t tsc)
+{
+	bool this_turn = counter_writes(pos, i) == pos->rbx;
+	bool stamped = pos->rip >= table->counter_stamped ||
+		       pos->rip == table->counter_inc;
+	uint64_t start = pos->r[stamped && !this_turn];
+
+	/* A snapshot of before the register was written is of no age. */
+	return tsc > start ? tsc - start : 0;
+}
+
+static uint64_t age_limit(struct vcpu *v)
+{
+	return v->least_age + 2 * v->least_turn;
+}
+
+/* What an exit and a turn take at least. */
+static void measure(struct vcpu *v, const struct position *pos, uint64_t tsc)
+{
+	uint64_t age = tsc - pos->r[0], turn = pos->r[0] - pos->r[1];
+
+	if (pos->rip > table->counter_inc && pos->rip < table->counter_stamped)
+		return;
+	if (tsc > pos->r[0] && (!v->least_age || age < v->least_age))
+		v->least_age = age;
+	if (pos->rbx > 1 && (!v->least_turn || turn < v->least_turn))
+		v->least_turn = turn;
+}
+
+static void keep_suspect(struct vcpu *v, const struct suspect *s)
+{
+	/* Twice as long at each power of two. */
+	if (!(v->nr_suspects & (v->nr_suspects - 1))) {
+		v->suspects = realloc(v->suspects, sizeof(*s) *
+				      (v->nr_suspects ? 2 * v->nr_suspects : 1));
+		if (!v->suspects)
+			die("out of memory");
+	}
+	v->suspects[v->nr_suspects++] = *s;
+}
+
+/* Compare a snapshot with what the guest wrote. */
+void judge(struct vcpu *v, struct tdx_drcache_slot *got)
+{
+	struct expected want[NR_REGS] = { 0 };
+	struct position pos;
+
+	get_position(v, &pos);
+	if (!in_loop(&pos))
+		return;
+	v->judged++;
+	if (opt.guest == GUEST_COUNTER)
+		expect_counter(v, &pos, want);
+	else if (opt.guest == GUEST_BREAKPOINT)
+		expect_breakpoint(v, &pos, got, want);
+	else
+		expect_hostile(v, &pos, want);
+	if (opt.reentered)
+		measure(v, &pos, got->tsc);
+
+	for (unsigned int i = 0; i < NR_REGS; i++) {
+		struct suspect s = {
+			.exit = v->interrupts, .rip = pos.rip, .reg = i,
+			.got = *dr_of(got, i), .want = want[i].value,
+			.hwbp = got->flags & TDX_DRCACHE_L1_HWBP,
+		};
+
+		if (!want[i].known)
+			continue;
+		if (!want[i].written) {
+			v->verdict.unwritten += s.got != s.want;
+		} else if (!opt.reentered) {
+			judge_written(v, &s);
+		} else {
+			s.age = age_of(&pos, i, got->tsc);
+			if (s.got != s.want)
+				keep_suspect(v, &s);
+			else if (s.age <= age_limit(v))
+				judge_written(v, &s);
+		}
+	}
+}
+
+/* When all exits have been seen. */
+void judge_reentered(struct vcpu *v)
+{
+	for (uint64_t i = 0; i < v->nr_suspects; i++) {
+		if (v->suspects[i].age <= age_limit(v))
+			judge_written(v, &v->suspects[i]);
+		else
+			v->verdict.unwritten++;
+	}
+	free(v->suspects);
+	v->suspects = NULL;
+	v->nr_suspects = 0;
+}

@@ -175,8 +175,9 @@ static uint64_t summarize(struct vcpu *v)
 	if (v->hwbp)
 		printf("; %" PRIu64 " with L1_HWBP", v->hwbp);
 	printf("\n  %" PRIu64 " other exits, %" PRIu64 " refused entries, %" PRIu64
-	       " cancelled, %" PRIu64 " with a breakpoint in DR6, %" PRIu64 " moved\n",
-	       v->other_exits, v->refused, v->cancelled, v->breakpoints, v->moved);
+	       " cancelled, %" PRIu64 " with a breakpoint in DR6, %" PRIu64 " moved, %" PRIu64
+	       " signals\n", v->other_exits, v->refused, v->cancelled, v->breakpoints,
+	       v->moved, v->signals);
 	if (opt.cost) {
 		print_cost("a read", &v->read);
 		print_cost("one of the host driver's ioctls", &v->one);

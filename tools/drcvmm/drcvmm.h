@@ -84,7 +84,7 @@ struct vcpu {
 	volatile uint64_t *data;
 	struct position entry;	/* where the L2 was entered last */
 
-	uint64_t interrupts, other_exits, refused, cancelled, moved;
+	uint64_t interrupts, other_exits, refused, cancelled, moved, signals;
 	uint64_t results[NR_RESULTS];
 	uint64_t breakpoints;
 	uint64_t in_loop, judged, mismatches, failures;

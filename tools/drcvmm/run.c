@@ -95,9 +95,13 @@ static void rearm_tick(int fd)
 		die("timerfd: %s", strerror(errno));
 }
 
+/* Signals handled by this thread. */
+static _Thread_local volatile uint64_t signals_handled;
+
 static void on_signal(int sig)
 {
 	(void)sig;
+	signals_handled++;
 }
 
 /* Handled signals to this thread. */
@@ -250,6 +254,7 @@ void *vcpu_main(void *arg)
 
 	if (opt.signal_hz)
 		timer_delete(signals);
+	v->signals = signals_handled;
 	for (unsigned int i = 0; opt.cost && i < 100; i++) {
 		t = tdx_drcache_tsc();
 		read_one(4);

@@ -18,29 +18,34 @@
 
 static pid_t tracee;
 static bool traced;
+/* Of waitpid(), at the tracee's last stop. */
+static int last;
 
 static void prepare(void)
 {
 	tracee = kind->target == ON_VMM ? vmm.tid : start_helper(write_and_nap);
 }
 
-/* Wait for a stop. False if the tracee has gone, or SIGTERM came. */
-static bool wait_stop(int *status)
+/* Wait for a stop. False if the tracee has gone. */
+static bool wait_stop(void)
 {
-	while (waitpid(tracee, status, __WALL) != tracee) {
-		if (errno == ECHILD) {
-			stopping = 1;
-			return false;
-		}
-		if (errno != EINTR)
-			die("waitpid failed");
-		/* An interrupted stop is still to come. */
-	}
-	if (WIFSTOPPED(*status))
+	pid_t pid;
+
+	/* Even after SIGTERM: the stop is still to come. */
+	do
+		pid = waitpid(tracee, &last, __WALL);
+	while (pid < 0 && errno == EINTR);
+	if (pid == tracee && WIFSTOPPED(last))
 		return true;
 	stopping = 1;
 	traced = false;
 	return false;
+}
+
+/* Did the tracee stop at a watchpoint or a step? */
+static bool trapped(void)
+{
+	return WSTOPSIG(last) == SIGTRAP && !(last >> 16);
 }
 
 static bool poke(unsigned int n, unsigned long val)
@@ -51,17 +56,12 @@ static bool poke(unsigned int n, unsigned long val)
 	return false;
 }
 
-/* The signal that a stop is for, to be passed on; 0 if ptrace itself stopped it. */
-static int signal_of(int status)
+/* Send the tracee on, or detach from it, with the signal that it stopped for. */
+static bool go_on(enum __ptrace_request how)
 {
-	int sig = WSTOPSIG(status);
+	long sig = last >> 16 || trapped() ? 0 : WSTOPSIG(last);
 
-	return status >> 16 || sig == SIGTRAP ? 0 : sig;
-}
-
-static bool go_on(enum __ptrace_request how, int status)
-{
-	if (!ptrace(how, tracee, NULL, (long)signal_of(status)))
+	if (!ptrace(how, tracee, NULL, sig))
 		return true;
 	failed("ptrace");
 	return false;
@@ -70,16 +70,14 @@ static bool go_on(enum __ptrace_request how, int status)
 /* Stop the tracee. Whatever it stops for on the way is passed on. */
 static bool stop(void)
 {
-	int status;
-
 	if (ptrace(PTRACE_INTERRUPT, tracee, NULL, NULL)) {
 		failed("PTRACE_INTERRUPT");
 		return false;
 	}
-	while (wait_stop(&status)) {
-		if (status >> 16 == PTRACE_EVENT_STOP)
+	while (wait_stop()) {
+		if (last >> 16 == PTRACE_EVENT_STOP)
 			return true;
-		if (!go_on(PTRACE_CONT, status))
+		if (!go_on(PTRACE_CONT))
 			return false;
 	}
 	return false;
@@ -95,12 +93,22 @@ static bool seize(void)
 	return traced && stop();
 }
 
+/*
+ * Detach from the stopped tracee. A SIGTRAP may be pending, of a hit just before the
+ * stop; with nobody to catch it, it would kill.
+ */
 static void release(void)
 {
+	struct __ptrace_peeksiginfo_args args = { .nr = 1 };
+	siginfo_t info;
+
 	if (kind->target == ON_TASK)
 		rest_helper();
-	if (traced && ptrace(PTRACE_DETACH, tracee, NULL, NULL))
-		failed("PTRACE_DETACH");
+	while (traced && ptrace(PTRACE_PEEKSIGINFO, tracee, &args, &info) > 0)
+		if (!go_on(PTRACE_CONT) || !wait_stop())
+			break;
+	if (traced)
+		go_on(PTRACE_DETACH);
 	traced = false;
 }
 
@@ -118,27 +126,25 @@ static void begin_watch(void)
 		return;
 	if (kind->place == NOWHERE)
 		struck++;
-	go_on(PTRACE_CONT, 0);
+	go_on(PTRACE_CONT);
 }
 
 /* Send the tracee on whenever it stops. */
 static void watch(void)
 {
-	int status;
-	pid_t pid = waitpid(tracee, &status, __WALL | WNOHANG);
+	pid_t pid = waitpid(tracee, &last, __WALL | WNOHANG);
 
 	if (!pid) {
 		nap_us(200);
 		return;
 	}
-	if (pid < 0 || !WIFSTOPPED(status)) {
+	if (pid < 0 || !WIFSTOPPED(last)) {
 		traced = false;
 		stopping = 1;
 		return;
 	}
-	if (kind->place == IN_USER && WSTOPSIG(status) == SIGTRAP && !(status >> 16))
-		struck++;
-	go_on(PTRACE_CONT, status);
+	struck += kind->place == IN_USER && trapped();
+	go_on(PTRACE_CONT);
 }
 
 static void end_watch(void)
@@ -153,18 +159,15 @@ static void end_watch(void)
 static void begin_step(void)
 {
 	if (seize())
-		go_on(PTRACE_SINGLESTEP, 0);
+		go_on(PTRACE_SINGLESTEP);
 }
 
 static void step(void)
 {
-	int status;
-
-	if (!traced || !wait_stop(&status))
+	if (!traced || !wait_stop())
 		return;
-	if (WSTOPSIG(status) == SIGTRAP && !(status >> 16))
-		struck++;
-	go_on(PTRACE_SINGLESTEP, status);
+	struck += trapped();
+	go_on(PTRACE_SINGLESTEP);
 }
 
 static void end_step(void)

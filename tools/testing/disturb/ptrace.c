@@ -18,6 +18,8 @@
 
 static pid_t tracee;
 static bool traced;
+/* Watched, and nobody's. */
+static uint64_t unused;
 /* Of waitpid(), at the tracee's last stop. */
 static int last;
 
@@ -118,7 +120,7 @@ static void begin_watch(void)
 
 	if (kind->target == ON_TASK)
 		addr = kind->place == IN_USER ? (unsigned long)&shared->watched :
-						(unsigned long)&tracee;
+						(unsigned long)&unused;
 	else
 		addr = vmm.run_page + (kind->place == IN_USER ?
 				       offsetof(struct mshv_vtl_run, exit_info.rax) : UNUSED);

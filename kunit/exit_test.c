@@ -32,6 +32,8 @@ static const struct class_case class_cases[] = {
 	{ "recoverable error", 0x80000000, REFUSED, REFUSED },
 	{ "error", 0xC0000100, REFUSED, REFUSED },
 	{ "error with the class's low bits", 0xC0001100, REFUSED, REFUSED },
+	/* TDX 2.0: also after an L2 ran, which it does not tell. */
+	{ "L2 VM entry failed", 0x80001103, REFUSED, REFUSED },
 };
 
 KUNIT_ARRAY_PARAM_DESC(class, class_cases, desc);
@@ -100,6 +102,9 @@ static void vm_test(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, vm, drcache_exit_vm(VM(vm) | ~TDX_ENTRY_VM_MASK));
 	}
 	KUNIT_EXPECT_EQ(test, REFUSED, drcache_exit_decode(rax, VM(0), HW_INTERRUPT));
+	/* Also with a reason that was not asked for. */
+	KUNIT_EXPECT_EQ(test, REFUSED, drcache_exit_decode(rax, VM(0), BIT_ULL(12)));
+	KUNIT_EXPECT_EQ(test, REFUSED, drcache_exit_decode(RAX(0, 12), VM(0), HW_INTERRUPT));
 	KUNIT_EXPECT_EQ(test, REFUSED,
 			drcache_exit_decode(rax, ~TDX_ENTRY_VM_MASK, HW_INTERRUPT));
 }

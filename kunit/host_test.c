@@ -31,9 +31,20 @@ static void refusal_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, c->refused, !!drcache_host_refusal(&c->facts));
 }
 
+static void has_driver_test(struct kunit *test)
+{
+	/* emulated, TDX guest, /dev/mshv */
+	KUNIT_EXPECT_FALSE(test, drcache_host_has_driver(false, false, false));
+	KUNIT_EXPECT_FALSE(test, drcache_host_has_driver(false, true, false));
+	KUNIT_EXPECT_FALSE(test, drcache_host_has_driver(false, false, true));
+	KUNIT_EXPECT_TRUE(test, drcache_host_has_driver(false, true, true));
+	KUNIT_EXPECT_TRUE(test, drcache_host_has_driver(true, false, false));
+	KUNIT_EXPECT_TRUE(test, drcache_host_has_driver(true, true, false));
+}
+
 static void kind_test(struct kunit *test)
 {
-	/* emulated, TDX guest, host driver */
+	/* emulated, TDX guest, hooked */
 	KUNIT_EXPECT_EQ(test, TDX_DRCACHE_HOST_NONE, drcache_host_kind(false, false, false));
 	KUNIT_EXPECT_EQ(test, TDX_DRCACHE_HOST_NONE, drcache_host_kind(false, true, false));
 	KUNIT_EXPECT_EQ(test, TDX_DRCACHE_HOST_NONE, drcache_host_kind(true, false, false));
@@ -46,6 +57,7 @@ static void kind_test(struct kunit *test)
 
 static struct kunit_case host_cases[] = {
 	KUNIT_CASE_PARAM(refusal_test, refusal_gen_params),
+	KUNIT_CASE(has_driver_test),
 	KUNIT_CASE(kind_test),
 	{}
 };

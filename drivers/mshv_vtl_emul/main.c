@@ -14,7 +14,27 @@
 #include <asm/hypervisor.h>
 #include <mshv/mshv_vtl.h>
 
+#include "l1.h"
 #include "vtl.h"
+
+/*
+ * As mshv_ioctl_check_extension() of drivers/hv/mshv_vtl_main.c (00d95ddb1b73) in a
+ * trust domain, without a register page or return actions. An L2 has no timer here.
+ */
+static int check_extension(u32 cap)
+{
+	switch (cap) {
+	case MSHV_CAP_DR6_SHARED:
+		return 1;
+	case MSHV_CAP_CORE_API_STABLE:
+	case MSHV_CAP_REGISTER_PAGE:
+	case MSHV_CAP_VTL_RETURN_ACTION:
+	case MSHV_CAP_LOWER_VTL_TIMER_VIRT:
+		return 0;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
 
 static long mshv_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
@@ -24,7 +44,7 @@ static long mshv_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case MSHV_CHECK_EXTENSION:
 		if (get_user(cap, (u32 __user *)arg))
 			return -EFAULT;
-		return cap == MSHV_CAP_DR6_SHARED ? 1 : -EOPNOTSUPP;
+		return check_extension(cap);
 	case MSHV_CREATE_VTL:
 		return vtl_create();
 	default:
@@ -60,24 +80,40 @@ static int __init mshv_vtl_emul_init(void)
 		pr_err("this machine runs on Hyper-V: it has the real driver\n");
 		return -EPERM;
 	}
-	ret = vtl_init();
+	ret = vtl_run_init();
 	if (ret)
 		return ret;
+	l1_init();
+	vtl_halt_init();
+	ret = vtl_notifier_init();
+	if (ret)
+		goto err_run;
 	/* -EEXIST if there is a /dev/mshv already. */
 	ret = misc_register(&mshv_misc);
 	if (ret) {
 		pr_err("cannot make /dev/mshv: %d\n", ret);
-		vtl_fini();
-		return ret;
+		goto err_notifier;
 	}
+	/* As in the real driver, the idle routine comes last. */
+	vtl_idle_init();
 	pr_info("stand-in for mshv_vtl; the L2s are emulated\n");
 	return 0;
+
+err_notifier:
+	vtl_notifier_fini();
+err_run:
+	l1_fini();
+	vtl_run_fini();
+	return ret;
 }
 
 static void __exit mshv_vtl_emul_exit(void)
 {
 	misc_deregister(&mshv_misc);
-	vtl_fini();
+	vtl_idle_fini();
+	vtl_notifier_fini();
+	l1_fini();
+	vtl_run_fini();
 }
 
 module_init(mshv_vtl_emul_init);

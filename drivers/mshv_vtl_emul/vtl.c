@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The VTL's file: the run pages, entering the L2, registers, the L2's memory.
+ * The VTL's file: its ioctls, the mapping of the run pages, the L2's memory.
+ *
+ * As drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
+ * mshv_vtl_ioctl(), mshv_vtl_ioctl_get_regs() and _set_regs(),
+ * mshv_vtl_ioctl_tdcall(), mshv_vtl_fault(). Not as there:
+ *
+ * - Registers are DR0 to DR3 and DR6. The real driver has the MTRRs too.
+ * - MSHV_VTL_TDCALL serves TDG.VP.RD and TDG.VP.WR; the real driver any leaf.
+ * - There is the run page alone: a touch of the other kinds, which page offset
+ *   bits 16 and up select, is SIGBUS. The real driver maps the APIC page too, and
+ *   faults without end at a kind that it does not know.
  */
 #include <linux/anon_inodes.h>
-#include <linux/context_tracking.h>
+#include <linux/cpumask.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/io.h>
@@ -11,27 +21,11 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/nospec.h>
-#include <linux/percpu.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/smp.h>
-#include <linux/static_call.h>
-#include <linux/tdx_drcache.h>
 #include <linux/tdx_emul.h>
 #include <linux/uaccess.h>
-#include <asm/fpu/api.h>
-#include <mshv/mshv_vtl.h>
 
-#include "l1.h"
 #include "vtl.h"
-
-/*
- * A knob: as the real driver's interrupt offload does, handle so many exits in
- * the kernel, by entering again, before one goes to user space.
- */
-static unsigned int reenter;
-module_param(reenter, uint, 0644);
-MODULE_PARM_DESC(reenter, "exits to enter again after, before one goes to user space");
 
 /**
  * struct mshv_vtl - a VTL's file
@@ -43,174 +37,17 @@ struct mshv_vtl {
 	unsigned long nr_pages;
 };
 
-/* Each CPU's run page, from load to unload; user space writes it at any time. */
-static DEFINE_PER_CPU(struct mshv_vtl_run *, vtl_run);
-
-/* The L2's x87 and SSE state of this CPU while it is not in the run page. */
-struct vtl_fx {
-	u8 state[512];
-} __aligned(16);
-static DEFINE_PER_CPU(struct vtl_fx, vtl_fx);
-
-#define FX_MXCSR	24
-#define FX_MXCSR_MASK	0xffff
-
 /* Whose pages are the L2's memory. */
 static struct mshv_vtl *memory_owner;
 /* Protects memory_owner and every VTL's pages. */
 static DEFINE_MUTEX(memory_lock);
 
-/* Present in a stand-in; see linux/tdx_drcache.h. */
-const u8 mshv_vtl_emulated = 1;
-EXPORT_SYMBOL_GPL(mshv_vtl_emulated);
-
-/* The names of the host driver's functions are its own: hooks go by them. */
-struct mshv_vtl_run *mshv_vtl_this_run(void);
-noinline void mshv_vtl_return_tdx(void);
-
-typedef void (exit_hook_fn)(u64 exit_rax, u64 entry_rcx);
-DEFINE_STATIC_CALL_NULL(mshv_vtl_exit_hook, exit_hook_fn);
-/* Whether it is set; under exit_hook_lock. */
-static bool exit_hook_set;
-static DEFINE_MUTEX(exit_hook_lock);
-
-static void wait_one_cpu(void *unused)
-{
-}
-
-int mshv_vtl_set_exit_hook(void (*fn)(u64 exit_rax, u64 entry_rcx))
-{
-	int ret = 0;
-
-	mutex_lock(&exit_hook_lock);
-	if (fn && exit_hook_set) {
-		ret = -EBUSY;
-	} else {
-		static_call_update(mshv_vtl_exit_hook, fn);
-		exit_hook_set = fn;
-		/*
-		 * The hook runs with interrupts off, so a CPU that answers has
-		 * left it. Waiting for RCU would not do: it need not be
-		 * watching there.
-		 */
-		if (!fn)
-			on_each_cpu(wait_one_cpu, NULL, 1);
-	}
-	mutex_unlock(&exit_hook_lock);
-	return ret;
-}
-EXPORT_SYMBOL_GPL(mshv_vtl_set_exit_hook);
-
-struct mshv_vtl_run *mshv_vtl_this_run(void)
-{
-	return this_cpu_read(vtl_run);
-}
-
-/* TDG.VP.ENTER, as the instruction. */
-static __always_inline void tdg_vp_enter(u64 entry_rcx, u64 state_pa,
-					 struct tdx_vp_enter_regs *out)
-{
-	register u64 r8 asm("r8") = 0;
-	register u64 r9 asm("r9") = 0;
-	register u64 r10 asm("r10") = 0;
-	register u64 r11 asm("r11") = 0;
-	register u64 r12 asm("r12") = 0;
-	register u64 r13 asm("r13") = 0;
-	u64 rax = TDX_LEAF_VP_ENTER, rcx = entry_rcx, rdx = state_pa, rsi = 0, rdi = 0;
-
-	/* The handling of #UD needs RCU. On real hardware there is none. */
-	if (!rcu_is_watching()) {
-		*out = (struct tdx_vp_enter_regs) {
-			.rax = rax, .rcx = rcx, .rdx = rdx,
-		};
-		tdx_emul_tdcall(out);
-		static_call_cond(mshv_vtl_exit_hook)(out->rax, entry_rcx);
-		return;
-	}
-	asm volatile(".byte 0x66, 0x0f, 0x01, 0xcc"
-		     : "+a" (rax), "+c" (rcx), "+d" (rdx), "+S" (rsi), "+D" (rdi),
-		       "+r" (r8), "+r" (r9), "+r" (r10), "+r" (r11), "+r" (r12),
-		       "+r" (r13)
-		     : : "rbx", "r14", "r15", "memory", "cc");
-	/* Before the call, which does not keep these registers. */
-	*out = (struct tdx_vp_enter_regs) {
-		.rax = rax, .rcx = rcx, .rdx = rdx, .rsi = rsi, .rdi = rdi,
-		.r8 = r8, .r9 = r9, .r10 = r10, .r11 = r11, .r12 = r12, .r13 = r13,
-	};
-	static_call_cond(mshv_vtl_exit_hook)(rax, entry_rcx);
-}
-
-/* Enter the L2 of this CPU's run page. Interrupts and preemption are off. */
-void mshv_vtl_return_tdx(void)
-{
-	struct mshv_vtl_run *run = mshv_vtl_this_run();
-	struct vtl_fx *fx = this_cpu_ptr(&vtl_fx);
-
-	/* A copy: user space may make an MXCSR that FXRSTOR faults at. */
-	memcpy(fx->state, run->fx_state, sizeof(fx->state));
-	*(u32 *)(fx->state + FX_MXCSR) &= FX_MXCSR_MASK;
-
-	kernel_fpu_begin_mask(0);
-	asm volatile("fxrstor64 %0" : : "m" (*fx));
-	tdg_vp_enter(READ_ONCE(run->entry_rcx),
-		     virt_to_phys(&run->l2_enter_guest_state), &run->exit_info);
-	asm volatile("fxsave64 %0" : "=m" (*fx));
-	kernel_fpu_end();
-
-	memcpy(run->fx_state, fx->state, sizeof(fx->state));
-}
-
-/*
- * Enter the L2 once. False if there is something to do instead; @run is this
- * CPU's. Preemption is off.
- */
-static bool enter_once(struct mshv_vtl_run *run, unsigned int mode)
-{
-	unsigned long flags;
-	bool enter;
-
-	local_irq_save(flags);
-	enter = !signal_pending(current) && !READ_ONCE(run->cancel);
-	if (enter) {
-		/* An exit that user space does nothing at. */
-		run->exit_info.rax = (u64)TDX_CLASS_PENDING_INTERRUPT << TDX_CLASS_SHIFT;
-		if (mode == MSHV_ENTER_FAST) {
-			mshv_vtl_return_tdx();
-		} else {
-			ct_idle_enter();
-			mshv_vtl_return_tdx();
-			ct_idle_exit();
-		}
-	}
-	local_irq_restore(flags);
-	return enter;
-}
-
 static int vtl_return_to_lower(struct mshv_vtl *vtl)
 {
-	u64 entries = (u64)READ_ONCE(reenter) + 1, i;
-	unsigned int mode;
-	struct mshv_vtl_run *run;
-	int ret = 0;
-
 	/* Set once, before: see vtl_set_memory(). */
 	if (!smp_load_acquire(&vtl->pages))
 		return -ENXIO;
-	cond_resched();
-
-	preempt_disable();
-	run = mshv_vtl_this_run();
-	mode = READ_ONCE(run->enter_mode);
-	for (i = 0; i < entries; i++) {
-		if (!enter_once(run, i ? mode >> 4 : mode & 0xf)) {
-			ret = -EINTR;
-			break;
-		}
-	}
-	preempt_enable();
-	if (!ret)
-		l1_after_exit();
-	return ret;
+	return vtl_run_lower();
 }
 
 /* DR0-DR3 and DR6, which the CPU shares between L1 and L2. */
@@ -241,7 +78,7 @@ static int get_set_dr(struct hv_register_assoc *reg, bool set)
 			asm volatile("mov %%db6, %0" : "=r" (*val));
 		return 0;
 	default:
-		/* The real driver asks the hypervisor for any other. */
+		/* As in a trust domain, where no hypervisor is asked for others. */
 		return -EINVAL;
 	}
 }
@@ -363,6 +200,10 @@ static long vtl_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return vtl_get_set_regs(uarg, true);
 	case MSHV_VTL_TDCALL:
 		return vtl_tdcall(uarg);
+	case MSHV_VTL_SET_POLL_FILE:
+		return vtl_set_poll_file(vtl, uarg);
+	case MSHV_VTL_KICK_CPU:
+		return vtl_kick_cpus(uarg);
 	case MSHV_VTL_EMUL_SET_MEMORY:
 		return vtl_set_memory(vtl, uarg);
 	case MSHV_VTL_EMUL_GET_DEBUGREGS:
@@ -372,19 +213,29 @@ static long vtl_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	}
 }
 
-/* One run page, at page offset = cpu. */
+/* The run page of the CPU that the page offset is, if that is online. */
+static vm_fault_t vtl_fault(struct vm_fault *vmf)
+{
+	unsigned long cpu = vmf->pgoff;
+
+	if (cpu >= nr_cpu_ids)
+		return VM_FAULT_SIGBUS;
+	cpu = array_index_nospec(cpu, nr_cpu_ids);
+	if (!cpu_online(cpu))
+		return VM_FAULT_SIGBUS;
+	vmf->page = virt_to_page(vtl_run_of(cpu));
+	get_page(vmf->page);
+	return 0;
+}
+
+static const struct vm_operations_struct vtl_vm_ops = {
+	.fault = vtl_fault,
+};
+
 static int vtl_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	unsigned long cpu = vma->vm_pgoff;
-
-	if (cpu >= nr_cpu_ids || vma->vm_end - vma->vm_start != PAGE_SIZE ||
-	    !(vma->vm_flags & VM_SHARED))
-		return -EINVAL;
-	cpu = array_index_nospec(cpu, nr_cpu_ids);
-	if (!cpu_possible(cpu))
-		return -EINVAL;
-	return vm_insert_page(vma, vma->vm_start,
-			      virt_to_page(per_cpu(vtl_run, cpu)));
+	vma->vm_ops = &vtl_vm_ops;
+	return 0;
 }
 
 /* Nobody is in an ioctl of this file any more. */
@@ -392,6 +243,7 @@ static int vtl_release(struct inode *inode, struct file *file)
 {
 	struct mshv_vtl *vtl = file->private_data;
 
+	vtl_drop_poll_files(vtl);
 	if (vtl->pages) {
 		mutex_lock(&memory_lock);
 		tdx_emul_set_memory(NULL, 0);
@@ -412,6 +264,12 @@ static const struct file_operations vtl_fops = {
 	.llseek		= noop_llseek,
 };
 
+/* Is @file a VTL's? */
+bool vtl_is_vtl(const struct file *file)
+{
+	return file->f_op == &vtl_fops;
+}
+
 /* A new VTL's file descriptor. */
 int vtl_create(void)
 {
@@ -424,29 +282,4 @@ int vtl_create(void)
 	if (fd < 0)
 		kfree(vtl);
 	return fd;
-}
-
-int __init vtl_init(void)
-{
-	unsigned int cpu;
-
-	BUILD_BUG_ON(sizeof(struct mshv_vtl_run) > PAGE_SIZE);
-	l1_init();
-	for_each_possible_cpu(cpu) {
-		per_cpu(vtl_run, cpu) = (void *)get_zeroed_page(GFP_KERNEL);
-		if (!per_cpu(vtl_run, cpu)) {
-			vtl_fini();
-			return -ENOMEM;
-		}
-	}
-	return 0;
-}
-
-void vtl_fini(void)
-{
-	unsigned int cpu;
-
-	l1_fini();
-	for_each_possible_cpu(cpu)
-		free_page((unsigned long)per_cpu(vtl_run, cpu));
 }

@@ -32,6 +32,9 @@ static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set,
 #define drcache_is_tdx_host()	false
 #endif
 
+/* Hyper-V's, for symbol_get(): a kernel without CONFIG_HYPERV does not have it. */
+bool hv_isolation_type_snp(void);
+
 /*
  * 6.5: fprobe handlers take ret_ip.
  * 6.14: they take ftrace_regs, not pt_regs.
@@ -47,6 +50,24 @@ static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set,
 #define DRCACHE_FPROBE_EXIT_ARGS					\
 	struct fprobe *fp, unsigned long entry_ip, unsigned long ret_ip, \
 	struct pt_regs *regs, void *data
+#endif
+
+/*
+ * 6.10: the exit handler is skipped where RCU is not watching only if the kernel is
+ * configured to look; before, always. Commits b0e28a4b5bec ("ftrace: make extra
+ * rcu_is_watching() validation check optional") and e03c05ac9813 ("rethook: honor
+ * CONFIG_FTRACE_VALIDATE_RCU_IS_WATCHING in rethook_try_get()").
+ * 6.14: fprobes do not use rethook, which the second option is for.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
+#define DRCACHE_FPROBE_NEEDS_RCU	true
+#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0)
+#define DRCACHE_FPROBE_NEEDS_RCU					\
+	(IS_ENABLED(CONFIG_FTRACE_VALIDATE_RCU_IS_WATCHING) ||		\
+	 IS_ENABLED(CONFIG_KPROBE_EVENTS_ON_NOTRACE))
+#else
+#define DRCACHE_FPROBE_NEEDS_RCU					\
+	IS_ENABLED(CONFIG_FTRACE_VALIDATE_RCU_IS_WATCHING)
 #endif
 #endif
 

@@ -19,6 +19,7 @@
 #include "dev.h"
 #include "exit.h"
 #include "hook.h"
+#include "host_driver.h"
 #include "slot.h"
 #include "vcpu.h"
 
@@ -62,7 +63,7 @@ static int ioctl_get_info(struct drcache_file *f, union drcache_arg *arg)
 	info->features = 0;
 	info->max_vcpus = nr_cpu_ids;
 	info->map_size = PAGE_SIZE;
-	info->host = drcache_vcpu_host();
+	info->host = drcache_vcpu_host(info->hook);
 	return 0;
 }
 
@@ -86,7 +87,9 @@ static int ioctl_bind(struct drcache_file *f, union drcache_arg *arg)
 		return -ENXIO;
 	cpu = array_index_nospec(bind->cpu, nr_cpu_ids);
 
-	mutex_lock(&f->lock);
+	/* Another BIND may be waiting for its run page. */
+	if (mutex_lock_killable(&f->lock))
+		return -EINTR;
 	if (f->page)
 		goto out;
 	page = drcache_vcpu_bind(bind, cpu);
@@ -278,6 +281,7 @@ static void build_check_abi(void)
 int __init drcache_dev_register(void)
 {
 	build_check_abi();
+	drcache_host_driver_init(&drcache_misc);
 	return misc_register(&drcache_misc);
 }
 

@@ -25,11 +25,14 @@ static __always_inline unsigned int drcache_exit_vm(u64 entry_rcx)
 	return (entry_rcx & TDX_ENTRY_VM_MASK) >> TDX_ENTRY_VM_SHIFT;
 }
 
-/* Did an L2 run? What most exits and what most interrupts have comes first. */
-static __always_inline bool drcache_exit_l2_ran(u64 rax)
+/* Did an L2 run? Test the most frequent classes first. */
+static __always_inline bool drcache_exit_l2_ran(u64 rax, u64 entry_rcx)
 {
 	u64 class;
 
+	/* VM 0 is L1 itself. */
+	if (unlikely(!(entry_rcx & TDX_ENTRY_VM_MASK)))
+		return false;
 	/* Class SUCCESS, and no failure. */
 	if (likely(rax < TDX_ENTRY_FAILURE))
 		return true;
@@ -58,10 +61,9 @@ drcache_exit_decode(u64 rax, u64 entry_rcx, u64 reasons)
 {
 	/* Most exits end here: one bit test, as the CPU takes the number modulo 64. */
 	if (!(reasons & BIT_ULL(rax & 63)))
-		return drcache_exit_l2_ran(rax) ? DRCACHE_EXIT_FILTERED :
-						  DRCACHE_EXIT_REFUSED;
-	/* VM 0 is L1 itself. */
-	if (!drcache_exit_l2_ran(rax) || !(entry_rcx & TDX_ENTRY_VM_MASK))
+		return drcache_exit_l2_ran(rax, entry_rcx) ? DRCACHE_EXIT_FILTERED :
+							     DRCACHE_EXIT_REFUSED;
+	if (!drcache_exit_l2_ran(rax, entry_rcx))
 		return DRCACHE_EXIT_REFUSED;
 	if (rax >> TDX_CLASS_SHIFT == TDX_CLASS_L2_EXIT_HOST_ROUTED_TDVMCALL ||
 	    (rax & TDX_BASIC_REASON_MASK) > 63)

@@ -22,7 +22,7 @@ static char *hook = "auto";
 module_param(hook, charp, 0444);
 MODULE_PARM_DESC(hook, "how to learn of exits: auto (default), callout, fprobe or return");
 
-#define WANTS_ANY "mshv_vtl_set_exit_hook(), traceable mshv_vtl_return_tdx(), or TDX guest"
+#define WANTS_ANY "mshv_vtl_set_exit_hook(), traceable mshv_vtl_return_tdx(), or /dev/mshv in a TDX guest"
 
 /* The one that hook= names; NULL for auto. Set at load. */
 static const struct drcache_hook *forced;
@@ -45,6 +45,16 @@ int __init drcache_hook_init(void)
 	}
 	pr_err("hook=%s is not known\n", hook);
 	return -EINVAL;
+}
+
+void drcache_hook_fini(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
+		if (hooks[i]->fini)
+			hooks[i]->fini();
+	}
 }
 
 /* May the hook be used: this kernel can have it, and hook= does not say otherwise. */

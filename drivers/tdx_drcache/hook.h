@@ -10,13 +10,16 @@
  * @name: for the hook= parameter
  * @wants: what it looks for in the kernel, for the log
  * @needs_run_page: it reads the exit from the owner's run page
- * @available: could it be placed now?
+ * @native_only: it cannot see the system calls of 32-bit and x32 tasks
+ * @untold: exit reasons that it cannot tell from no exit; BIND does not take them
+ * @available: could it be placed now? It changes nothing that an owner would notice.
  * @place: from now on have the exits of armed CPUs reported to vcpu.c; -ENOENT
  *	if there is nothing to hook. NULL if this kernel is built without what the
  *	hook needs; the others are NULL then, too.
  * @remove: when it returns no CPU is in vcpu.c by this hook, or will be
  * @arm: this CPU is armed; may be NULL
  * @disarm: this CPU is not armed any more; may be NULL
+ * @fini: the module unloads: free what @available and @place have left; may be NULL
  *
  * Context: @available, @place and @remove may sleep; the latter two are called
  * with drcache_bind_lock held. @arm and @disarm are called on the CPU with
@@ -27,11 +30,14 @@ struct drcache_hook {
 	const char *name;
 	const char *wants;
 	bool needs_run_page;
+	bool native_only;
+	u64 untold;
 	bool (*available)(void);
 	int (*place)(void);
 	void (*remove)(void);
 	void (*arm)(void);
 	void (*disarm)(void);
+	void (*fini)(void);
 };
 
 extern const struct drcache_hook drcache_hook_callout;
@@ -39,6 +45,7 @@ extern const struct drcache_hook drcache_hook_fprobe;
 extern const struct drcache_hook drcache_hook_return;
 
 int drcache_hook_init(void);
+void drcache_hook_fini(void);
 u32 drcache_hook_which(void);
 const struct drcache_hook *drcache_hook_get(void);
 void drcache_hook_put(void);

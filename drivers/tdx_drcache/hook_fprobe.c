@@ -4,15 +4,23 @@
  * enters the L2. Interrupts are still off there, and nothing after the exit has
  * touched a debug register, so the capture is exact.
  *
- * Its blind spot: while RCU is not watching, ftrace skips the handler and says
- * so to nobody. The host driver enters the L2 that way in its idle modes, which
- * the VMM asks for in the run page. A single ioctl may then have one exit that is
- * seen and a later one that is not, with the same RAX: the snapshot of the first
- * would pass for the second's. So with an idle mode asked for nothing is
- * published, and each exit that is seen is a miss.
+ * Two things can keep the handler from being called, silently. A single ioctl may
+ * then have one exit that is seen and a later one that is not, with the same RAX,
+ * and the snapshot of the first would pass for the second's.
+ *
+ *   - kernel.ftrace_enabled is 0. While the hook is placed, a permanent ftrace_ops
+ *     is registered, and the sysctl answers EBUSY. It watches a function that is
+ *     never called, so that it does not slow down the one that is probed.
+ *   - RCU is not watching: some kernels skip the handler then, see compat.h. The
+ *     host driver enters the L2 that way in its idle modes, which the VMM asks for
+ *     in the run page. On these kernels nothing is published with an idle mode asked
+ *     for, and each exit that is seen is a miss.
  */
+#include <linux/ftrace.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/smp.h>
 #include <uapi/linux/tdx_drcache.h>
 
 #include "compat.h"
@@ -23,13 +31,48 @@
 
 #define HOOKED	"mshv_vtl_return_tdx"
 
+/* Never called; there to be watched. */
+static noinline void anchor(void)
+{
+	barrier();
+}
+
+static void notrace on_anchor(unsigned long ip, unsigned long parent_ip,
+			      struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+}
+
+#define ANCHOR_OPS { .func = on_anchor, .flags = FTRACE_OPS_FL_PERMANENT }
+
+/* Registered while the hook is placed. */
+static struct ftrace_ops anchor_ops = ANCHOR_OPS;
+
+/* For fprobe_available() alone, under its lock. */
+static struct ftrace_ops trial_anchor_ops = ANCHOR_OPS;
+static struct ftrace_ops trial_ops = { .func = on_anchor };
+
+/* Keep kernel.ftrace_enabled at 1; -EBUSY if it is 0. */
+static int anchor_register(struct ftrace_ops *ops)
+{
+	int ret = ftrace_set_filter_ip(ops, (unsigned long)anchor, 0, 1);
+
+	return ret ?: register_ftrace_function(ops);
+}
+
+/* May the handler have been skipped at some exit with this run page? */
+static __always_inline bool may_be_blind(const struct mshv_vtl_run *run)
+{
+	return DRCACHE_FPROBE_NEEDS_RCU &&
+	       (READ_ONCE(run->enter_mode) & MSHV_ENTER_MASK) != MSHV_ENTER_FAST;
+}
+
 static void notrace fprobe_exit(DRCACHE_FPROBE_EXIT_ARGS)
 {
 	const struct mshv_vtl_run *run = drcache_vcpu_run();
 
 	if (!run)
 		return;
-	if (READ_ONCE(run->enter_mode))
+	if (may_be_blind(run))
 		drcache_vcpu_missed();
 	else
 		drcache_vcpu_exit(READ_ONCE(run->exit_info.rax),
@@ -37,43 +80,63 @@ static void notrace fprobe_exit(DRCACHE_FPROBE_EXIT_ARGS)
 }
 NOKPROBE_SYMBOL(fprobe_exit);
 
-static struct fprobe probe = { .exit_handler = fprobe_exit };
+static struct fprobe probe;
 
 static int fprobe_place(void)
 {
 	const char *syms[] = { HOOKED };
-	int ret;
+	int ret = anchor_register(&anchor_ops);
 
+	if (ret)
+		return ret == -ENOMEM ? ret : -ENOENT;
 	probe = (struct fprobe) { .exit_handler = fprobe_exit };
 	ret = register_fprobe_syms(&probe, syms, ARRAY_SIZE(syms));
-	/* What is said of a function that is not there, or not traceable, differs. */
-	return ret && ret != -ENOMEM ? -ENOENT : ret;
+	if (!ret)
+		return 0;
+	unregister_ftrace_function(&anchor_ops);
+	/* The errno for a missing or untraceable function varies. */
+	return ret == -ENOMEM ? ret : -ENOENT;
+}
+
+static void wait_one_cpu(void *unused)
+{
 }
 
 static void fprobe_remove(void)
 {
 	unregister_fprobe(&probe);
-	/* A handler may still be running; it does where RCU is watching. */
+	/*
+	 * A handler may still be running: one that RCU watches, which
+	 * synchronize_rcu() waits for, or one in an idle mode. These have
+	 * interrupts off, so a CPU that answers has left it.
+	 */
 	synchronize_rcu();
+	on_each_cpu(wait_one_cpu, NULL, 1);
+	unregister_ftrace_function(&anchor_ops);
 }
 
-/* There is no other way to learn whether a function is there and traceable. */
+/* Is the function there, is it traceable, and is tracing enabled? */
 static bool fprobe_available(void)
 {
 	static DEFINE_MUTEX(lock);
-	static struct fprobe trial;
-	const char *syms[] = { HOOKED };
+	unsigned char name[] = HOOKED;
 	bool there;
 
 	mutex_lock(&lock);
-	trial = (struct fprobe) { .exit_handler = fprobe_exit };
-	there = !register_fprobe_syms(&trial, syms, ARRAY_SIZE(syms));
-	if (there) {
-		unregister_fprobe(&trial);
-		synchronize_rcu();
-	}
+	/* A filter that matches nothing is refused. */
+	there = !ftrace_set_filter(&trial_ops, name, sizeof(name) - 1, 1) &&
+		!anchor_register(&trial_anchor_ops);
+	if (there)
+		unregister_ftrace_function(&trial_anchor_ops);
 	mutex_unlock(&lock);
 	return there;
+}
+
+static void fprobe_fini(void)
+{
+	ftrace_free_filter(&anchor_ops);
+	ftrace_free_filter(&trial_anchor_ops);
+	ftrace_free_filter(&trial_ops);
 }
 
 #endif /* DRCACHE_FPROBE */
@@ -81,11 +144,12 @@ static bool fprobe_available(void)
 const struct drcache_hook drcache_hook_fprobe = {
 	.id		= TDX_DRCACHE_HOOK_FPROBE,
 	.name		= "fprobe",
-	.wants		= "traceable mshv_vtl_return_tdx()",
+	.wants		= "traceable mshv_vtl_return_tdx(), with kernel.ftrace_enabled = 1",
 	.needs_run_page	= true,
 #ifdef DRCACHE_FPROBE
 	.available	= fprobe_available,
 	.place		= fprobe_place,
 	.remove		= fprobe_remove,
+	.fini		= fprobe_fini,
 #endif
 };

@@ -5,28 +5,27 @@
  * were taken, and other tasks may have run. So it has to know that nobody has
  * touched the debug registers since the L2 left them.
  *
- * L1 writes them when a task with breakpoints is switched to, when a breakpoint of
- * a CPU comes or goes, and when it handles a #DB, which only a breakpoint brings in
- * kernel mode. The notifier runs at every return to user space of its CPU, and each
- * time notes down who returned and
+ * L1 writes them when it switches to a task that has breakpoints, when a breakpoint
+ * of a CPU comes or goes, and when it handles a #DB, which only a breakpoint brings
+ * in kernel mode. The notifier runs at every return to user space of its CPU, and
+ * each time notes down
  *
+ *   - who returned, unless L1 has a breakpoint on the CPU: that may be hit at any
+ *     time, which resets DR6 and changes nothing that could be seen here;
  *   - how often that task has been switched away from: the same at the next
  *     return means that no other ran here in between;
  *   - how many function-call interrupts the CPU has had: breakpoints come to it
- *     by these, but for those of the task that runs;
- *   - L1's DR7: perf takes a breakpoint that was hit away by itself, from an
- *     interrupt. No notifier tells of the #DB, as perf's own is the first and
- *     ends the chain.
+ *     by these, but for those of the task that runs.
  *
  * If all are the same when the ioctl that enters the L2 returns as they were when
  * its caller last went to user space, the registers are as the last exit left
- * them, or a breakpoint was there all the time, which L1_HWBP says. If not, the
- * exit is a miss.
+ * them. If not, the exit is a miss.
  *
  * Only the return of that ioctl, with success, captures: at any other, an exit
- * that was missed before would pass for one that is intact now. What the ioctl
- * was, the caller's own registers say; a VMM that lies there has its own
- * snapshots wrong.
+ * that was missed before would pass for one that is intact now. The caller's own
+ * registers tell the ioctl; a VMM that lies there spoils its own snapshots only.
+ * If a signal handler is to run first, they are the handler's already. Then there is
+ * no capture, and an older snapshot is stale by its time stamp.
  */
 #include <linux/kprobes.h>
 #include <linux/module.h>
@@ -35,28 +34,29 @@
 #include <linux/sched/task_stack.h>
 #include <linux/unistd.h>
 #include <linux/user-return-notifier.h>
-#include <asm/cpufeature.h>
 #include <asm/debugreg.h>
 #include <asm/hardirq.h>
+#include <asm/vmx.h>
 #include <uapi/linux/tdx_drcache.h>
 
 #include "compat.h"
 #include "hook.h"
+#include "host_driver.h"
 #include "vcpu.h"
 
 #ifdef CONFIG_USER_RETURN_NOTIFIER
 
 /**
- * struct return_cpu - what the last return to user space of this CPU noted down
+ * struct return_cpu - the last return to user space of this CPU
  * @urn: the notifier
- * @task: who returned; compared, never followed
- * @state: in bits 31:0 its switches and this CPU's function-call interrupts: one
- *	sum is enough, as neither ever goes down. In bits 63:32 L1's DR7.
+ * @task: who returned; compared, never followed. NULL if L1 had a breakpoint.
+ * @events: its switches and this CPU's function-call interrupts. One sum is enough,
+ *	as neither ever goes down.
  */
 struct return_cpu {
 	struct user_return_notifier urn;
 	const struct task_struct *task;
-	u64 state;
+	u32 events;
 };
 
 static DEFINE_PER_CPU(struct return_cpu, return_cpu);
@@ -69,21 +69,21 @@ static __always_inline bool returns_from_l2(const struct pt_regs *regs)
 }
 
 static __always_inline void note(struct return_cpu *r, const struct task_struct *task,
-				 u64 state)
+				 u32 events)
 {
 	r->task = task;
-	r->state = state;
+	r->events = events;
 }
 
 /* An ioctl that has entered the L2 returns. Not inlined, to save the others its stack. */
 static noinline notrace void capture(struct return_cpu *r, const struct task_struct *task,
-				     u64 state)
+				     u32 events)
 {
-	bool intact = r->task == task && r->state == state;
+	bool intact = task && r->task == task && r->events == events;
 	const struct mshv_vtl_run *run = drcache_vcpu_run();
 
-	note(r, task, state);
-	if (!run || task->mm != drcache_vcpu_mm())
+	note(r, task, events);
+	if (!run || current->mm != drcache_vcpu_mm())
 		return;
 	if (intact)
 		drcache_vcpu_exit_late(READ_ONCE(run->exit_info.rax),
@@ -99,23 +99,20 @@ static notrace void on_user_return(struct user_return_notifier *urn)
 	struct return_cpu *r = container_of(urn, struct return_cpu, urn);
 	const struct task_struct *task = current;
 	u32 events = task->nvcsw + task->nivcsw + drcache_call_interrupts();
-	u64 state = events | (u64)this_cpu_read(cpu_dr7) << 32;
+	bool returns = returns_from_l2(task_pt_regs(task));
 
-	if (unlikely(returns_from_l2(task_pt_regs(current))))
-		capture(r, task, state);
+	if (unlikely(this_cpu_read(cpu_dr7) & DR_GLOBAL_ENABLE_MASK))
+		task = NULL;
+	if (unlikely(returns))
+		capture(r, task, events);
 	else
-		note(r, task, state);
+		note(r, task, events);
 }
 NOKPROBE_SYMBOL(on_user_return);
 
-static bool return_available(void)
-{
-	return boot_cpu_has(X86_FEATURE_TDX_GUEST) || drcache_vcpu_emulated();
-}
-
 static int return_place(void)
 {
-	return return_available() ? 0 : -ENOENT;
+	return drcache_host_driver_present() ? 0 : -ENOENT;
 }
 
 /* Every CPU is disarmed, and its notifier gone with that. */
@@ -143,10 +140,16 @@ static void return_disarm(void)
 const struct drcache_hook drcache_hook_return = {
 	.id		= TDX_DRCACHE_HOOK_RETURN,
 	.name		= "return",
-	.wants		= "TDX guest with CONFIG_USER_RETURN_NOTIFIER",
+	.wants		= "/dev/mshv in a TDX guest, with CONFIG_USER_RETURN_NOTIFIER",
 	.needs_run_page	= true,
+	.native_only	= true,
+	/*
+	 * The host driver writes this one when a halt timer expires, with no L2
+	 * entered: OHCL-Linux-Kernel, mshv_tdx_halt_timer_post().
+	 */
+	.untold		= BIT_ULL(EXIT_REASON_PREEMPTION_TIMER),
 #ifdef CONFIG_USER_RETURN_NOTIFIER
-	.available	= return_available,
+	.available	= drcache_host_driver_present,
 	.place		= return_place,
 	.remove		= return_remove,
 	.arm		= return_arm,

@@ -23,16 +23,28 @@ const char *drcache_host_refusal(const struct drcache_host_facts *facts)
 }
 
 /**
+ * drcache_host_has_driver() - is there a driver that enters L2s?
+ * @emulated: there is one whose L2s are emulated
+ * @tdx_guest: this kernel runs in a TDX trust domain
+ * @device: there is a device of the name that OpenHCL's driver has. Drivers of other
+ *	hosts have it too, so it counts only in a trust domain.
+ */
+bool drcache_host_has_driver(bool emulated, bool tdx_guest, bool device)
+{
+	return emulated || (tdx_guest && device);
+}
+
+/**
  * drcache_host_kind() - TDX_DRCACHE_HOST_*
  * @emulated: there is a host driver whose L2s are emulated
  * @tdx_guest: this kernel runs in a TDX trust domain
- * @host_driver: there is a host driver that can be hooked
+ * @hooked: a hook is in place or can be had
  *
  * Return: what runs the L2s here.
  */
-u32 drcache_host_kind(bool emulated, bool tdx_guest, bool host_driver)
+u32 drcache_host_kind(bool emulated, bool tdx_guest, bool hooked)
 {
-	if (!host_driver)
+	if (!hooked)
 		return TDX_DRCACHE_HOST_NONE;
 	if (emulated)
 		return TDX_DRCACHE_HOST_EMULATED;

@@ -12,6 +12,7 @@ struct drcache_host_facts {
 };
 
 const char *drcache_host_refusal(const struct drcache_host_facts *facts);
-u32 drcache_host_kind(bool emulated, bool tdx_guest, bool host_driver);
+bool drcache_host_has_driver(bool emulated, bool tdx_guest, bool device);
+u32 drcache_host_kind(bool emulated, bool tdx_guest, bool hooked);
 
 #endif /* _DRCACHE_HOST_H */

@@ -24,12 +24,25 @@
 #include "host.h"
 #include "vcpu.h"
 
+/* OpenHCL's SNP kernels do not set CC_ATTR_GUEST_SEV_SNP; Hyper-V's own flag tells. */
+static bool __init is_snp_guest(void)
+{
+	bool (*isolation_is_snp)(void) = symbol_get(hv_isolation_type_snp);
+	bool snp = false;
+
+	if (isolation_is_snp) {
+		snp = isolation_is_snp();
+		symbol_put(hv_isolation_type_snp);
+	}
+	return snp || cc_platform_has(CC_ATTR_GUEST_SEV_SNP);
+}
+
 static int __init drcache_init(void)
 {
 	const struct drcache_host_facts facts = {
 		.tdx_guest = boot_cpu_has(X86_FEATURE_TDX_GUEST),
 		.tdx_host = drcache_is_tdx_host(),
-		.snp_guest = cc_platform_has(CC_ATTR_GUEST_SEV_SNP),
+		.snp_guest = is_snp_guest(),
 	};
 	const char *refusal = drcache_host_refusal(&facts);
 	int ret;
@@ -54,6 +67,7 @@ static void __exit drcache_exit(void)
 {
 	drcache_dev_unregister();
 	drcache_vcpu_fini();
+	drcache_hook_fini();
 }
 
 module_init(drcache_init);

@@ -17,22 +17,22 @@
 #include <linux/cpuhotplug.h>
 #include <linux/err.h>
 #include <linux/gfp.h>
-#include <linux/hw_breakpoint.h>
+#include <linux/compat.h>
 #include <linux/kprobes.h>
 #include <linux/mm.h>
-#include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/percpu.h>
 #include <linux/sched/mm.h>
 #include <linux/smp.h>
-#include <linux/tdx_drcache.h>
 #include <asm/cpufeature.h>
 #include <asm/debugreg.h>
 
 #include "exit.h"
 #include "hook.h"
 #include "host.h"
+#include "host_driver.h"
 #include "regs.h"
+#include "run_page.h"
 #include "slot.h"
 #include "vcpu.h"
 
@@ -87,7 +87,7 @@ static int cpuhp_state;
 
 /*
  * The exit path. Takes no lock, calls nothing, cannot fault, and does not need
- * RCU. What it costs is that much whatever is bound elsewhere.
+ * RCU. Its cost does not depend on how many vCPUs are bound.
  */
 static __always_inline void vcpu_exit(u64 exit_rax, u64 entry_rcx, const u32 late)
 {
@@ -118,9 +118,10 @@ static __always_inline void vcpu_exit(u64 exit_rax, u64 entry_rcx, const u32 lat
 		drcache_exit_vm(entry_rcx) << TDX_DRCACHE_VM_SHIFT;
 	/*
 	 * L1's perf and ptrace breakpoints are in the same registers, and the
-	 * L2 ran with them.
+	 * L2 ran with them. Not hw_breakpoint_active(): with DEBUG_PREEMPT it
+	 * calls a function.
 	 */
-	if (unlikely(hw_breakpoint_active())) {
+	if (unlikely(this_cpu_read(cpu_dr7) & DR_GLOBAL_ENABLE_MASK)) {
 		flags |= TDX_DRCACHE_L1_HWBP;
 		this_cpu_inc(drcache_cpu.l1_hwbp);
 	}
@@ -214,20 +215,12 @@ static void disarm_ipi(void *info)
 	disarm(info);
 }
 
-/* Is there a host driver whose L2s are emulated? */
-bool drcache_vcpu_emulated(void)
+/* TDX_DRCACHE_HOST_*, if @hook is the hook in place, or the one that could be. */
+u32 drcache_vcpu_host(u32 hook)
 {
-	if (!symbol_get(mshv_vtl_emulated))
-		return false;
-	symbol_put(mshv_vtl_emulated);
-	return true;
-}
-
-/* TDX_DRCACHE_HOST_* */
-u32 drcache_vcpu_host(void)
-{
-	return drcache_host_kind(drcache_vcpu_emulated(), boot_cpu_has(X86_FEATURE_TDX_GUEST),
-				 drcache_hook_which() != TDX_DRCACHE_HOOK_NONE);
+	return drcache_host_kind(drcache_host_driver_emulated(),
+				 boot_cpu_has(X86_FEATURE_TDX_GUEST),
+				 hook != TDX_DRCACHE_HOOK_NONE);
 }
 
 static struct page *page_create(unsigned int cpu)
@@ -247,25 +240,10 @@ static struct page *page_create(unsigned int cpu)
 	return page;
 }
 
-/* Pin the page that the caller says is its run page. */
-static int get_run_page(struct drcache_cpu *c, u64 addr)
-{
-	int ret;
-
-	if (!addr)
-		return -EINVAL;
-	ret = pin_user_pages_fast(addr, 1, FOLL_WRITE | FOLL_LONGTERM, &c->run_page);
-	if (ret != 1)
-		return ret == -ENOMEM ? ret : -EFAULT;
-	c->run = page_address(c->run_page);
-	return 0;
-}
-
 /* The CPU is not armed any more: let go of what the owner brought. */
 static void put_owner(struct drcache_cpu *c)
 {
-	if (c->run_page)
-		unpin_user_page(c->run_page);
+	drcache_run_page_unpin(c->run_page);
 	c->run_page = NULL;
 	c->run = NULL;
 	mmdrop(c->mm);
@@ -273,9 +251,20 @@ static void put_owner(struct drcache_cpu *c)
 	drcache_hook_put();
 }
 
-/* Make the vCPU owned and arm its CPU. -ENXIO if that is offline. */
+/* Can the hook serve what the caller wants, and the caller? */
+static int check_hook(const struct drcache_hook *hook, const struct tdx_drcache_bind *bind)
+{
+	if (bind->exit_reasons & hook->untold || (hook->native_only && in_compat_syscall()))
+		return -EOPNOTSUPP;
+	return hook->needs_run_page && !bind->run_page ? -EINVAL : 0;
+}
+
+/*
+ * Make the vCPU owned and arm its CPU; -ENXIO if that is offline. A run page that
+ * the hook needs is taken over, and *@run_page set to NULL.
+ */
 static int own(struct drcache_cpu *c, unsigned int cpu,
-	       const struct tdx_drcache_bind *bind)
+	       const struct tdx_drcache_bind *bind, struct page **run_page)
 {
 	const struct drcache_hook *hook;
 	u32 host;
@@ -288,16 +277,18 @@ static int own(struct drcache_cpu *c, unsigned int cpu,
 		return PTR_ERR(hook);
 	c->mm = current->mm;
 	mmgrab(c->mm);
-	host = drcache_vcpu_host();
+	host = drcache_vcpu_host(hook->id);
 	if (host == TDX_DRCACHE_HOST_NONE) {
 		pr_notice_ratelimited("no host driver to hook: this is not a TDX guest\n");
 		ret = -ENODEV;
 		goto err_put_owner;
 	}
+	ret = check_hook(hook, bind);
+	if (ret)
+		goto err_put_owner;
 	if (hook->needs_run_page) {
-		ret = get_run_page(c, bind->run_page);
-		if (ret)
-			goto err_put_owner;
+		swap(c->run_page, *run_page);
+		c->run = page_address(c->run_page);
 	}
 
 	c->exit_reasons = bind->exit_reasons ?: TDX_DRCACHE_HW_INTERRUPT;
@@ -346,10 +337,14 @@ static void disown(struct drcache_cpu *c, unsigned int cpu)
 struct page *drcache_vcpu_bind(const struct tdx_drcache_bind *bind, unsigned int cpu)
 {
 	struct drcache_cpu *c = per_cpu_ptr(&drcache_cpu, cpu);
+	struct page *run_page;
 	int ret = 0;
 
 	if (!cpu_online(cpu))
 		return ERR_PTR(-ENXIO);
+	run_page = drcache_run_page_pin(bind->run_page);
+	if (IS_ERR(run_page))
+		return run_page;
 
 	mutex_lock(&drcache_bind_lock);
 	if (!c->users) {
@@ -360,13 +355,14 @@ struct page *drcache_vcpu_bind(const struct tdx_drcache_bind *bind, unsigned int
 		}
 	}
 	if (!(bind->flags & TDX_DRCACHE_BIND_OBSERVE))
-		ret = own(c, cpu, bind);
+		ret = own(c, cpu, bind, &run_page);
 	if (!ret)
 		c->users++;
 	else if (!c->users)
 		put_page(c->page);
 out:
 	mutex_unlock(&drcache_bind_lock);
+	drcache_run_page_unpin(run_page);
 	return ret ? ERR_PTR(ret) : c->page;
 }
 

@@ -14,8 +14,7 @@ static inline struct tdx_drcache_slot *drcache_page_slot(struct page *page)
 	return page_address(page) + DRCACHE_SLOT_OFFSET;
 }
 
-bool drcache_vcpu_emulated(void);
-u32 drcache_vcpu_host(void);
+u32 drcache_vcpu_host(u32 hook);
 struct page *drcache_vcpu_bind(const struct tdx_drcache_bind *bind, unsigned int cpu);
 void drcache_vcpu_unbind(unsigned int cpu, bool owner);
 void drcache_vcpu_stats(unsigned int cpu, struct tdx_drcache_stats *stats);

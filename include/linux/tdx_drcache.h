@@ -17,9 +17,12 @@
  * @fn: what to call; NULL to have nothing called
  *
  * The host driver calls @fn right after each TDG.VP.ENTER, whatever it returned
- * with, before anything that may touch DR0-DR3 or DR6: with RAX as the
- * instruction left it and the RCX that it was given; with interrupts and
- * preemption off; RCU may not be watching.
+ * with, and before anything that may touch DR0-DR3 or DR6. Interrupts and
+ * preemption are off; RCU may not be watching.
+ *
+ * @fn gets RAX as the instruction left it and the RCX that the instruction was
+ * given. Neither may be read back from memory that user space can write, such as
+ * the run page: they decide whether the exit is captured, and RAX is published.
  *
  * Context: May sleep. The caller serialises its calls. When a call with NULL
  * returns, no CPU is in the old function any more.

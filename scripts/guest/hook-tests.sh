@@ -5,6 +5,16 @@
 # sourced by a job after ktap.sh.
 
 fails() { ! "$@"; }
+
+# An fprobe's handler is called where RCU is not watching: not before 6.10, and none of
+# the kernels here is configured to look.
+fprobe_sees_idle()
+{
+	case $(uname -r) in
+	6.[0-9].*) return 1 ;;
+	*) return 0 ;;
+	esac
+}
 knob() { echo "$2" >/sys/module/tdx_emul/parameters/"$1"; }
 l1_knob() { echo "$2" >/sys/module/mshv_vtl_emul/parameters/"$1"; }
 
@@ -27,22 +37,32 @@ hook_tests()
 	l1_knob reenter 2
 	t "$hook: the last of three exits in one ioctl" \
 		drcvmm -n $some --verify=guest --max-misses $exact
-	# fprobe is blind while RCU is not watching: it must not guess.
+	t "$hook: the upper bits of the enter mode mean nothing" \
+		drcvmm -n $some --enter 0x10 --verify=guest --max-misses $exact
 	blind=$exact must_miss=0
-	[ "$hook" != fprobe ] || blind=$some must_miss=$some
+	if [ "$hook" = fprobe ] && ! fprobe_sees_idle; then
+		# It must not guess.
+		blind=$some must_miss=$some
+	fi
 	if [ "$hook" = fprobe ] && [ -e /proc/lockdep ]; then
-		# 6.12 looks the return address up before it finds that RCU is not
-		# watching, and then skips the handler.
 		skip "$hook: RCU not watching" "lockdep complains of the kernel's own fprobe code"
 	else
-		t "$hook: the last of three, RCU not watching from the second on" \
-			drcvmm -n $some --enter 0x10 --verify=guest --min-misses $must_miss \
+		t "$hook: the last of three, RCU not watching" \
+			drcvmm -n $some --enter 1 --verify=guest --min-misses $must_miss \
 			--max-misses $blind
 		l1_knob reenter 0
 		t "$hook: RCU not watching" drcvmm -n $some --enter 1 --verify=guest \
 			--min-misses $must_miss --max-misses $blind
+		idle_thread_test
 	fi
 	l1_knob reenter 0
+	[ "$hook" != fprobe ] || ftrace_tests
+	t "$hook: the preemption timer's reason" uapi -t preemption_timer_reason
+	t "$hook: a 32-bit caller" uapi -t compat_caller
+	t "$hook: a run page that never comes holds up nobody" uapi -t run_page_that_never_comes
+	t "$hook: signals with handlers" drcvmm -n $some --signals 200 --verify=guest \
+		--max-misses $exact
+	t "$hook: GET_INFO beside owners that come and go counts no exit twice" info_beside_owners
 
 	# What L1 does to the registers after the exit is not taken for the L2's.
 	for what in 1 2 3; do
@@ -78,10 +98,14 @@ hook_tests()
 	l1bp 0 >/dev/null &
 	l1bp=$!
 	sleep 0.5
-	t "$hook: snapshots beside a breakpoint of L1's say so" sh -c '
-		drcvmm -n 100 --verify=guest >/tmp/hwbp
-		n=$(sed -n "s/.*exits, \([0-9]*\) captured.*/\1/p" /tmp/hwbp)
-		grep -q " $n with L1_HWBP" /tmp/hwbp && [ "$n" -ge 1 ]'
+	if [ "$hook" = return ]; then
+		t "$hook: each exit beside a breakpoint of L1's is a miss" \
+			drcvmm -n 100 --verify=guest --min-misses 100
+	else
+		t "$hook: snapshots beside a breakpoint of L1's say so" sh -c '
+			drcvmm -n 100 --verify=guest --max-misses 0 >/tmp/hwbp &&
+			grep -q " 100 with L1_HWBP" /tmp/hwbp'
+	fi
 	kill $l1bp
 	wait $l1bp
 
@@ -96,6 +120,70 @@ hook_tests()
 	kill $holder
 	wait $holder
 	t "$hook: and an L2 runs there as before" drcvmm -c 1 -n $some -v --max-misses $exact
+}
+
+# The idle task enters the L2, and the VMM's task is switched away from.
+idle_thread_test()
+{
+	if [ "$(cat /sys/module/mshv_vtl_emul/parameters/idle_thread)" != Y ]; then
+		skip "$hook: idle thread" "the stand-in has no idle routine on this kernel"
+		return
+	fi
+	must_miss=0 may_miss=0
+	if [ "$hook" = return ] || ! { [ "$hook" = callout ] || fprobe_sees_idle; }; then
+		must_miss=$some may_miss=$some
+	fi
+	t "$hook: idle thread" drcvmm -n $some --enter 2 --verify=guest \
+		--min-misses $must_miss --max-misses $may_miss
+	l1_knob reenter 2
+	t "$hook: idle thread, the last of three" drcvmm -n $some --enter 2 --verify=guest \
+		--min-misses $must_miss --max-misses $may_miss
+	l1_knob reenter 0
+}
+
+# The fprobe is not called while kernel.ftrace_enabled is 0.
+ftrace_tests()
+{
+	enabled=/proc/sys/kernel/ftrace_enabled
+	if [ ! -e $enabled ]; then
+		skip "$hook: kernel.ftrace_enabled" "this kernel has no such sysctl"
+		return
+	fi
+	l1_knob reenter 3
+	drcvmm -n 1000000 --timeout 600 --verify=guest --max-misses 0 >/tmp/ftrace 2>&1 &
+	vmm=$!
+	drcbind --wait 0
+	t "$hook: tracing cannot be switched off while a vCPU is bound" sh -c "
+		! echo 0 >$enabled && [ \$(cat $enabled) = 1 ]"
+	kill $vmm
+	wait $vmm
+	l1_knob reenter 0
+	t "$hook: and can be when none is" sh -c "echo 0 >$enabled"
+	t "$hook: BIND and GET_INFO say that there is no hook then" sh -c '
+		drcbind --run-page 0 | grep -q ENODEV && dmesg | grep -q ftrace_enabled &&
+		drcbind --info | grep -q "hook none, host none"'
+	echo 1 >$enabled
+	t "$hook: and one when tracing is on again" drcvmm -n 50 -v --max-misses 0
+}
+
+# As many snapshots are published as are taken: no exit is seen twice.
+info_beside_owners()
+{
+	: >/tmp/go-on
+	taskset 2 sh -c 'while [ -e /tmp/go-on ]; do drcbind --info >/dev/null; done' &
+	infos=$!
+	i=0 ret=0
+	while [ $i -lt 10 ] && [ $ret -eq 0 ]; do
+		drcvmm -n 20 >/tmp/owner || ret=1
+		[ "$(sed -n 's/.*exits, \([0-9]*\) captured.*/\1/p
+			s/.*kernel: \([0-9]*\) published.*/\1/p' /tmp/owner | uniq | wc -l)" = 1 ] ||
+			ret=1
+		i=$((i + 1))
+	done
+	rm /tmp/go-on
+	wait $infos
+	cat /tmp/owner
+	return $ret
 }
 
 # Load and unload tdx_drcache so often beside a VMM that does not use it, one time

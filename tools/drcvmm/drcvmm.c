@@ -3,8 +3,9 @@
  * drcvmm: a small VMM on mshv_vtl's ABI. Runs an L2 and at each HW_INTERRUPT
  * exit gets its debug registers, as OpenVMM does for its debugger.
  *
- * This file is the command line and the summary; run.c runs a vCPU, exits.c handles
- * its exits, regs.c reads the registers, and expect.c says what is in them.
+ * This file is the command line. run.c runs a vCPU, exits.c handles its exits, regs.c
+ * reads the registers, expect.c compares them with what the guest wrote, and summary.c
+ * prints the result.
  */
 #include <argp.h>
 #include <inttypes.h>
@@ -90,19 +91,6 @@ void add_cost(struct cost *c, uint64_t ticks)
 	c->sum += ticks;
 }
 
-/* What asking for the time takes itself. */
-static uint64_t clock_cost(void)
-{
-	uint64_t start, ticks, least = UINT64_MAX;
-
-	for (unsigned int i = 0; i < 1000; i++) {
-		start = tdx_drcache_tsc();
-		ticks = tdx_drcache_tsc() - start;
-		least = ticks < least ? ticks : least;
-	}
-	return least;
-}
-
 static void open_vtl(void)
 {
 	uint32_t cap = MSHV_CAP_DR6_SHARED;
@@ -117,92 +105,6 @@ static void open_vtl(void)
 	if (vtl_fd < 0)
 		die("MSHV_CREATE_VTL: %s", strerror(errno));
 	close(fd);
-}
-
-static void print_stats(struct vcpu *v)
-{
-	struct tdx_drcache_stats s = { .size = sizeof(s) };
-
-	if (ioctl(v->reader.fd, TDX_DRCACHE_GET_STATS, &s))
-		die("TDX_DRCACHE_GET_STATS: %s", strerror(errno));
-	printf("  kernel: %" PRIu64 " published, %" PRIu64 " filtered, %" PRIu64
-	       " refused, %" PRIu64 " late, %" PRIu64 " with L1 breakpoints, %" PRIu64
-	       " missed\n", (uint64_t)s.published, (uint64_t)s.filtered,
-	       (uint64_t)s.refused, (uint64_t)s.late, (uint64_t)s.l1_hwbp,
-	       (uint64_t)s.missed);
-	if (opt.verify && s.refused < v->refused)
-		fail(v, "the kernel counts %" PRIu64 " refused entries, the VMM %" PRIu64,
-		     (uint64_t)s.refused, v->refused);
-}
-
-/* Without what asking for the time twice takes. */
-static void print_cost(const char *what, const struct cost *c)
-{
-	uint64_t clock = clock_cost();
-
-	if (c->n)
-		printf("  ticks of %s: least %" PRIu64 ", mean %" PRIu64 "\n", what,
-		       c->least - clock, c->sum / c->n - clock);
-}
-
-static void print_verdict(const struct vcpu *v)
-{
-	const struct verdict *r = &v->verdict;
-
-	printf("  %" PRIu64 " compared with the five ioctls, %" PRIu64
-	       " with what the guest wrote: %" PRIu64 " mismatches\n",
-	       opt.guest_only ? 0 : v->interrupts, v->judged, v->mismatches);
-	printf("  registers: %" PRIu64 " compared, %" PRIu64 " wrong, %" PRIu64
-	       " wrong with L1_HWBP, %" PRIu64 " unwritten and unlike\n", r->compared,
-	       r->wrong, r->wrong_hwbp, r->unwritten);
-	if (not_compared())
-		printf("  not compared with what the guest wrote: %s\n", not_compared());
-}
-
-/* What has come of it. The number of things that are wrong. */
-static uint64_t summarize(struct vcpu *v)
-{
-	uint64_t hits = v->results[TDX_DRCACHE_HIT], misses = v->interrupts - hits;
-
-	judge_reentered(v);
-	printf("vCPU %u on CPU %u, %s, by %s: %" PRIu64 " HW_INTERRUPT exits, %" PRIu64
-	       " %s, %" PRIu64 " missed", v->index, v->cpu, guest_names[opt.guest],
-	       method_names[opt.method], v->interrupts, hits,
-	       opt.method < READ_MSHV ? "captured" : "read", misses);
-	for (unsigned int i = 1; i < NR_RESULTS; i++)
-		if (v->results[i])
-			printf(" (%" PRIu64 " %s)", v->results[i], result_names[i]);
-	if (v->hwbp)
-		printf("; %" PRIu64 " with L1_HWBP", v->hwbp);
-	printf("\n  %" PRIu64 " other exits, %" PRIu64 " refused entries, %" PRIu64
-	       " cancelled, %" PRIu64 " with a breakpoint in DR6, %" PRIu64 " moved, %" PRIu64
-	       " signals\n", v->other_exits, v->refused, v->cancelled, v->breakpoints,
-	       v->moved, v->signals);
-	if (opt.cost) {
-		print_cost("a read", &v->read);
-		print_cost("one of the host driver's ioctls", &v->one);
-		print_cost("handling an exit", &v->handling);
-	}
-	if (opt.verify)
-		print_verdict(v);
-	if (use_drcache)
-		print_stats(v);
-	if (misses < opt.min_misses)
-		fail(v, "%" PRIu64 " misses, at least %" PRIu64 " wanted", misses,
-		     opt.min_misses);
-	if (misses > opt.max_misses)
-		fail(v, "%" PRIu64 " misses, at most %" PRIu64 " wanted", misses,
-		     opt.max_misses);
-	if (opt.verify && opt.guest < GUEST_EXITS && v->in_loop < v->interrupts / 2)
-		fail(v, "only %" PRIu64 " exits were in the guest's loop", v->in_loop);
-	if (opt.verify && opt.guest == GUEST_BREAKPOINT &&
-	    (!v->breakpoints || v->breakpoints == v->interrupts))
-		fail(v, "the breakpoint was never hit, or always");
-	if (opt.guest == GUEST_EXITS)
-		for (unsigned int i = 1; i < GUEST_STEPS; i++)
-			if (i != GUEST_STEP_SPIN && !v->steps[i])
-				fail(v, "step %u did not exit", i);
-	return v->failures;
 }
 
 static uint64_t parse_number(const char *arg, uint64_t min, uint64_t max,

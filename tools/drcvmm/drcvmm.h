@@ -67,7 +67,7 @@ struct position {
 struct suspect {
 	uint64_t exit, rip, age, got, want;
 	unsigned int reg;
-	bool hwbp;
+	bool hwbp, late;
 };
 
 /* The registers line. */
@@ -84,7 +84,7 @@ struct vcpu {
 	volatile uint64_t *data;
 	struct position entry;	/* where the L2 was entered last */
 
-	uint64_t interrupts, other_exits, refused, cancelled, moved, signals;
+	uint64_t interrupts, other_exits, refused, cancelled, moved, signalled;
 	uint64_t results[NR_RESULTS];
 	uint64_t breakpoints;
 	uint64_t in_loop, judged, mismatches, failures;
@@ -93,7 +93,7 @@ struct vcpu {
 	uint64_t hwbp;
 	struct verdict verdict;
 	struct suspect *suspects;
-	uint64_t nr_suspects, least_age, least_turn;
+	uint64_t nr_suspects, least_age;
 	struct cost read, one, handling;
 	unsigned int vm;
 	bool stopped;
@@ -143,5 +143,8 @@ void setup_vcpu(struct vcpu *v);
 void *vcpu_main(void *arg);
 void map_run_pages(void);
 void release_run_pages(void);
+
+/* summary.c */
+uint64_t summarize(struct vcpu *v);
 
 #endif /* DRCVMM_H */

@@ -9,15 +9,17 @@
  * not written since may hold what L1 left there before the entry: the L2 ran with it,
  * and no flag can tell.
  *
- * The host driver may enter the L2 again before it returns. Then the last entry is not
- * the one that the VMM knows of. With --reentered a register counts as written only
- * if there was no time for another exit and entry since: the counter program stamps
- * each turn with the TSC. The age of a register is the time from the start of the turn
- * that wrote it to the snapshot. Without another entry in between it is the time that
- * an exit takes, and up to two turns; with one it is more by all that L1 does at an
- * exit and an entry, many times as long as a turn. A busy machine makes registers look
- * older, never younger. The limit is known when all exits have been seen, so registers
- * that are unlike wait until then.
+ * The host driver may enter the L2 again before it returns, and then the last entry is
+ * not the one that the VMM knows of. With --reentered a register counts as written only
+ * if there was no time for another exit and entry since. The counter program stamps each
+ * turn with the TSC; the age of a register is the time from the start of the turn that
+ * wrote it to the snapshot. Without another entry in between that is the time an exit
+ * takes, and a turn or two; with one it is this and all that L1 does from an exit to the
+ * next entry, which is longer than half of what it takes from an exit to a snapshot, and
+ * longer than a quarter of that where the snapshot is LATE. The least age seen is the
+ * measure. A busy machine makes registers look older, and fewer are compared. The least
+ * age is known when all exits have been seen, so registers that are unlike wait until
+ * then.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -59,14 +61,41 @@ bool in_loop(const struct position *pos)
 	}
 }
 
-/* How often the counter has written a register. An instruction before RIP has run. */
+/*
+ * How often a program that writes a register once a turn has done so: @loop is its first
+ * instruction, @mov the one that writes. An instruction before RIP has run.
+ */
+static uint64_t turns_done(const struct position *pos, uint64_t loop, uint64_t mov)
+{
+	if (!in_loop(pos) || !pos->rbx)
+		return 0;
+	return pos->rip == loop || pos->rip > mov ? pos->rbx : pos->rbx - 1;
+}
+
 static uint64_t counter_writes(const struct position *pos, unsigned int i)
 {
-	if (!in_loop(pos))
-		return 0;
-	if (pos->rip == table->counter_inc || pos->rip > table->counter_mov[i])
-		return pos->rbx;
-	return pos->rbx - 1;
+	return turns_done(pos, table->counter_inc, table->counter_mov[i]);
+}
+
+/* Where it is not yet in its loop the guest may have written DR0, but nothing else. */
+static uint64_t breakpoint_writes(const struct position *pos, unsigned int i)
+{
+	switch (i) {
+	case 0:
+		return pos->rip > table->bp_mov0;
+	case 4:
+		/* Twice a turn: cleared by the guest, and set by the CPU at the hit. */
+		return turns_done(pos, table->bp_loop, table->bp_clear) +
+		       turns_done(pos, table->bp_loop, table->bp_write);
+	default:
+		return turns_done(pos, table->bp_loop, table->bp_mov[i - 1]);
+	}
+}
+
+/* A value of the guest's own for each register, vCPU and turn. */
+static uint64_t turn_value(struct vcpu *v, unsigned int i, uint64_t n)
+{
+	return v->data[GUEST_BASE0 / 8 + i] + n;
 }
 
 static void expect_counter(struct vcpu *v, const struct position *pos,
@@ -75,36 +104,26 @@ static void expect_counter(struct vcpu *v, const struct position *pos,
 	for (unsigned int i = 0; i < NR_REGS; i++) {
 		uint64_t n = counter_writes(pos, i);
 
-		want[i].value = i == 4 ? GUEST_DR6_ONES | (n & 0xf) :
-					 v->data[GUEST_BASE0 / 8 + i] + n;
+		want[i].value = i == 4 ? GUEST_DR6_ONES | (n & 0xf) : turn_value(v, i, n);
 		want[i].known = n;
 		want[i].written = n != counter_writes(&v->entry, i);
 	}
 }
 
-/* Twice a turn DR6 is written: cleared by the guest, and by the CPU at the hit. */
-static uint64_t breakpoint_writes(const struct position *pos)
-{
-	if (!in_loop(pos) || !pos->rbx)
-		return 0;
-	if (pos->rip == table->bp_loop || pos->rip > table->bp_write)
-		return 2 * pos->rbx;
-	return 2 * pos->rbx - (pos->rip > table->bp_clear ? 1 : 2);
-}
-
-/* DR1 to DR3 are not the guest's here. */
 static void expect_breakpoint(struct vcpu *v, const struct position *pos,
 			      struct tdx_drcache_slot *got, struct expected *want)
 {
-	uint64_t n = breakpoint_writes(pos);
+	for (unsigned int i = 0; i < NR_REGS; i++) {
+		uint64_t n = breakpoint_writes(pos, i);
 
+		want[i].value = turn_value(v, i, n);
+		want[i].known = n;
+		want[i].written = n != breakpoint_writes(&v->entry, i);
+	}
 	want[0].value = GUEST_DATA + v->index * GUEST_DATA_SIZE + GUEST_VARIABLE;
-	want[0].known = true;
-	want[0].written = v->entry.rip <= table->bp_mov0;
-	want[4].value = GUEST_DR6_ONES | !(n & 1);
 	/* There was no hit if L1 had left something else in DR0. */
-	want[4].known = n && (n & 1 || got->db[0] == want[0].value);
-	want[4].written = n != breakpoint_writes(&v->entry);
+	want[4].value = GUEST_DR6_ONES | !(breakpoint_writes(pos, 4) & 1);
+	want[4].known &= want[4].value == GUEST_DR6_ONES || got->db[0] == want[0].value;
 }
 
 /*
@@ -130,8 +149,6 @@ static void expect_hostile(struct vcpu *v, const struct position *pos,
 const char *not_compared(void)
 {
 	switch (opt.guest) {
-	case GUEST_BREAKPOINT:
-		return "DR1 to DR3, which this program does not write";
 	case GUEST_HOSTILE:
 		return "DR6, and a register that was written the same value again";
 	case GUEST_EXITS:
@@ -183,22 +200,20 @@ static uint64_t age_of(const struct position *pos, unsigned int i, uint64_t tsc)
 	return tsc > start ? tsc - start : 0;
 }
 
-static uint64_t age_limit(struct vcpu *v)
+static bool young(struct vcpu *v, uint64_t age, bool late)
 {
-	return v->least_age + 2 * v->least_turn;
+	return age <= v->least_age + v->least_age / (late ? 4 : 2);
 }
 
-/* What an exit and a turn take at least. */
 static void measure(struct vcpu *v, const struct position *pos, uint64_t tsc)
 {
-	uint64_t age = tsc - pos->r[0], turn = pos->r[0] - pos->r[1];
+	uint64_t age = tsc - pos->r[0];
 
+	/* Not between a turn's start and its stamp. */
 	if (pos->rip > table->counter_inc && pos->rip < table->counter_stamped)
 		return;
 	if (tsc > pos->r[0] && (!v->least_age || age < v->least_age))
 		v->least_age = age;
-	if (pos->rbx > 1 && (!v->least_turn || turn < v->least_turn))
-		v->least_turn = turn;
 }
 
 static void keep_suspect(struct vcpu *v, const struct suspect *s)
@@ -237,6 +252,7 @@ void judge(struct vcpu *v, struct tdx_drcache_slot *got)
 			.exit = v->interrupts, .rip = pos.rip, .reg = i,
 			.got = *dr_of(got, i), .want = want[i].value,
 			.hwbp = got->flags & TDX_DRCACHE_L1_HWBP,
+			.late = got->flags & TDX_DRCACHE_LATE,
 		};
 
 		if (!want[i].known)
@@ -249,7 +265,7 @@ void judge(struct vcpu *v, struct tdx_drcache_slot *got)
 			s.age = age_of(&pos, i, got->tsc);
 			if (s.got != s.want)
 				keep_suspect(v, &s);
-			else if (s.age <= age_limit(v))
+			else if (young(v, s.age, s.late))
 				judge_written(v, &s);
 		}
 	}
@@ -259,7 +275,7 @@ void judge(struct vcpu *v, struct tdx_drcache_slot *got)
 void judge_reentered(struct vcpu *v)
 {
 	for (uint64_t i = 0; i < v->nr_suspects; i++) {
-		if (v->suspects[i].age <= age_limit(v))
+		if (young(v, v->suspects[i].age, v->suspects[i].late))
 			judge_written(v, &v->suspects[i]);
 		else
 			v->verdict.unwritten++;

@@ -21,7 +21,8 @@
 	.quad	GUEST_MAGIC
 	.quad	counter_inc, counter_stamped, counter_mov0, counter_mov1
 	.quad	counter_mov2, counter_mov3, counter_mov6, counter_end
-	.quad	bp_mov0, bp_loop, bp_clear, bp_write, bp_end
+	.quad	bp_mov0, bp_loop, bp_mov1, bp_mov2, bp_mov3, bp_clear, bp_write
+	.quad	bp_end
 	.quad	hostile_loop, hostile_mov0, hostile_mov1, hostile_mov2
 	.quad	hostile_mov3, hostile_end
 
@@ -92,8 +93,8 @@ counter_mov6:
 counter_end:
 
 /*
- * breakpoint: DR0 watches writes to a variable. Each turn clears DR6, spins,
- * writes the variable, which is a #DB, and spins with B0 set.
+ * breakpoint: DR0 watches writes to a variable. Each turn loads DR1 to DR3 as counter
+ * does, clears DR6, spins, writes the variable, which is a #DB, and spins with B0 set.
  */
 breakpoint:
 	lea	GUEST_VARIABLE(%rbp), %rax
@@ -103,6 +104,18 @@ bp_mov0:
 	mov	%rax, %db7
 bp_loop:
 	inc	%rbx
+	mov	GUEST_BASE1(%rbp), %rax
+	add	%rbx, %rax
+bp_mov1:
+	mov	%rax, %db1
+	mov	GUEST_BASE2(%rbp), %rax
+	add	%rbx, %rax
+bp_mov2:
+	mov	%rax, %db2
+	mov	GUEST_BASE3(%rbp), %rax
+	add	%rbx, %rax
+bp_mov3:
+	mov	%rax, %db3
 	mov	$GUEST_DR6_ONES, %eax
 bp_clear:
 	mov	%rax, %db6

@@ -72,7 +72,7 @@
 struct guest_table {
 	uint64_t magic;
 	uint64_t counter_inc, counter_stamped, counter_mov[5], counter_end;
-	uint64_t bp_mov0, bp_loop, bp_clear, bp_write, bp_end;
+	uint64_t bp_mov0, bp_loop, bp_mov[3], bp_clear, bp_write, bp_end;
 	uint64_t hostile_loop, hostile_mov[4], hostile_end;
 };
 #endif

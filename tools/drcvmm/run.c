@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -26,7 +27,7 @@
  */
 #define RAX_UNTOUCHED	((uint64_t)TDX_CLASS_PENDING_INTERRUPT << TDX_CLASS_SHIFT | 0x64726376)
 
-/* With --allow-move: every CPU's run page; NULL where there is no such CPU. */
+/* With --allow-move: every online CPU's run page, else NULL. */
 static volatile struct mshv_vtl_run *run_pages[CPU_SETSIZE];
 /* Held while one of the run pages is not cancelled. */
 static pthread_mutex_t enter_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -95,8 +96,7 @@ static void rearm_tick(int fd)
 		die("timerfd: %s", strerror(errno));
 }
 
-/* Signals handled by this thread. */
-static _Thread_local volatile uint64_t signals_handled;
+static _Thread_local volatile sig_atomic_t signals_handled;
 
 static void on_signal(int sig)
 {
@@ -143,6 +143,7 @@ static void cancel_own(struct vcpu *v)
 /* Enter the L2. False if there is no exit to handle. */
 static bool enter(struct vcpu *v)
 {
+	sig_atomic_t handled;
 	int err;
 
 	get_position(v, &v->entry);
@@ -150,6 +151,7 @@ static bool enter(struct vcpu *v)
 	v->run->exit_info.rax = RAX_UNTOUCHED;
 	if (opt.allow_move)
 		cancel_others(v);
+	handled = signals_handled;
 	err = ioctl(vtl_fd, MSHV_VTL_RETURN_TO_LOWER_VTL) ? errno : 0;
 	if (opt.allow_move)
 		cancel_own(v);
@@ -157,6 +159,7 @@ static bool enter(struct vcpu *v)
 		die("MSHV_VTL_RETURN_TO_LOWER_VTL: %s", strerror(err));
 	if (v->run->exit_info.rax != RAX_UNTOUCHED) {
 		v->cancelled += !!err;
+		v->signalled += !err && signals_handled != handled;
 		return !err;
 	}
 	if (err && sched_getcpu() == (int)v->cpu) {
@@ -254,7 +257,6 @@ void *vcpu_main(void *arg)
 
 	if (opt.signal_hz)
 		timer_delete(signals);
-	v->signals = signals_handled;
 	for (unsigned int i = 0; opt.cost && i < 100; i++) {
 		t = tdx_drcache_tsc();
 		read_one(4);
@@ -267,11 +269,23 @@ void *vcpu_main(void *arg)
 	return NULL;
 }
 
-/* With --allow-move, before any vCPU runs. */
+/* With --allow-move, before any vCPU runs. A CPU that is offline has no page to touch. */
 void map_run_pages(void)
 {
-	for (unsigned int cpu = 0; cpu < CPU_SETSIZE; cpu++)
-		run_pages[cpu] = map_run_page(cpu);
+	FILE *f = fopen("/sys/devices/system/cpu/online", "re");
+	unsigned int first, last, cpu;
+
+	if (!f)
+		die("/sys/devices/system/cpu/online: %s", strerror(errno));
+	/* As 0-3,6. */
+	while (fscanf(f, "%u", &first) == 1) {
+		if (fscanf(f, "-%u", &last) != 1)
+			last = first;
+		getc(f);
+		for (cpu = first; cpu <= last && cpu < CPU_SETSIZE; cpu++)
+			run_pages[cpu] = map_run_page(cpu);
+	}
+	fclose(f);
 }
 
 /* When all vCPUs are done: the next VMM finds none cancelled. */

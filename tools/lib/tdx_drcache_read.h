@@ -52,7 +52,10 @@ struct tdx_drcache_reader {
 
 /**
  * enum tdx_drcache_result - a snapshot, or why there is none
- * @TDX_DRCACHE_HIT: the registers are those of this exit
+ * @TDX_DRCACHE_HIT: the registers are what the CPU held at this exit: the ones that the
+ *	L2 ran with. If @flags has TDX_DRCACHE_L1_HWBP, a value in @db or a bit of B0-B3
+ *	in @dr6 may be of L1's breakpoints: take it for nothing of the guest's. No other
+ *	way to read is better.
  * @TDX_DRCACHE_MISS_INVALID: the last exit that the kernel saw was not captured
  * @TDX_DRCACHE_MISS_STALE: the snapshot is of before the entry
  * @TDX_DRCACHE_MISS_OTHER_EXIT: it is of another exit than the run page's

@@ -37,7 +37,8 @@ const READ_RETRIES: u32 = 64;
 pub const VALID: u32 = 1 << 0;
 /// Taken after interrupts were on.
 pub const LATE: u32 = 1 << 1;
-/// L1 has breakpoints of its own: a value may be L1's.
+/// L1 had breakpoints on the CPU: a value in `db` or a bit of B0-B3 in `dr6` may be
+/// L1's. Take it for nothing of the guest's. No other way to read is better.
 pub const L1_HWBP: u32 = 1 << 2;
 /// The L2 is of the emulator.
 pub const EMULATED: u32 = 1 << 3;
@@ -120,7 +121,8 @@ const _: () = assert!(size_of::<Slot>() == 64);
 const _: () = assert!(size_of::<Info>() == 32);
 const _: () = assert!(size_of::<Bind>() == 32);
 
-/// The registers at an exit, as in `struct tdx_drcache_slot`. They are the guest's to
+/// What the CPU held at an exit, as in `struct tdx_drcache_slot`: the registers that the
+/// L2 ran with. See [`L1_HWBP`] before taking one for the guest's. They are the guest's to
 /// choose: data, never an index, an address to follow or a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {

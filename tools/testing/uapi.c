@@ -4,6 +4,9 @@
  * the kernel. Wants tdx_drcache and a host driver loaded; makes no exits.
  */
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -110,6 +113,10 @@ TEST_F(dev, mmap_of_another_shape)
 	EXPECT_EQ(p, MAP_FAILED);
 	EXPECT_EQ(errno, ENOTCONN);
 	ASSERT_EQ(do_bind(self->fd, 0, 0), 0);
+	/* mmap() rounds the length up. */
+	p = mmap(NULL, 100, PROT_READ, MAP_SHARED, self->fd, 0);
+	EXPECT_NE(p, MAP_FAILED);
+	munmap(p, 100);
 	for (int i = 0; i < 3; i++) {
 		p = mmap(NULL, wrong[i].length, PROT_READ, wrong[i].flags, self->fd,
 			 wrong[i].offset);
@@ -342,6 +349,7 @@ TEST_F(dev, compat_caller)
 		struct tdx_drcache_regs regs;
 	} *arg = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+	bool native_only;
 	pid_t pid;
 	int status;
 
@@ -360,11 +368,114 @@ TEST_F(dev, compat_caller)
 	arg->info = (struct tdx_drcache_info) { .size = sizeof(arg->info) };
 	EXPECT_EQ(ioctl32(self->fd, TDX_DRCACHE_GET_INFO, arg), 0);
 	EXPECT_EQ(arg->info.map_size, PAGE);
-	arg->bind = (struct tdx_drcache_bind) { .size = sizeof(arg->bind) };
-	EXPECT_EQ(ioctl32(self->fd, TDX_DRCACHE_BIND, arg), 0);
+	native_only = arg->info.hook == TDX_DRCACHE_HOOK_RETURN;
+	/* The page is as good a run page as any. */
+	arg->bind = (struct tdx_drcache_bind) {
+		.size = sizeof(arg->bind), .run_page = (uintptr_t)arg,
+	};
+	EXPECT_EQ(ioctl32(self->fd, TDX_DRCACHE_BIND, arg), native_only ? -EOPNOTSUPP : 0);
+	if (native_only)
+		return;
 	arg->regs = (struct tdx_drcache_regs) { .size = sizeof(arg->regs) };
 	EXPECT_EQ(ioctl32(self->fd, TDX_DRCACHE_GET_REGS, arg), -ENODATA);
 	EXPECT_EQ(ioctl32(self->fd, _IO(TDX_DRCACHE_IOC_MAGIC, 99), arg), -ENOTTY);
+}
+
+/* The return hook cannot tell a halt timer's end from an exit with reason 52. */
+TEST_F(dev, preemption_timer_reason)
+{
+	struct tdx_drcache_bind bind = { .size = sizeof(bind), .exit_reasons = 1ull << 52 };
+	struct tdx_drcache_info info;
+	void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_NE(page, MAP_FAILED);
+	bind.run_page = (uintptr_t)page;
+	ASSERT_EQ(get_info(self->fd, &info), 0);
+	if (info.hook != TDX_DRCACHE_HOOK_RETURN) {
+		EXPECT_EQ(ioctl(self->fd, TDX_DRCACHE_BIND, &bind), 0);
+		return;
+	}
+	EXPECT_EQ(ioctl(self->fd, TDX_DRCACHE_BIND, &bind), -1);
+	EXPECT_EQ(errno, EOPNOTSUPP);
+	/* That leaves nothing behind. */
+	bind.exit_reasons = 0;
+	EXPECT_EQ(ioctl(self->fd, TDX_DRCACHE_BIND, &bind), 0);
+}
+
+static void *bind_and_fault(void *page)
+{
+	struct tdx_drcache_bind bind = {
+		.size = sizeof(bind), .run_page = (uintptr_t)page,
+	};
+
+	ioctl(open(TDX_DRCACHE_DEV, O_RDONLY), TDX_DRCACHE_BIND, &bind);
+	return NULL;
+}
+
+/* BIND with a run page that never comes: a byte to @fd when BIND waits for it. */
+static void __attribute__((noreturn)) bind_for_ever(int fd)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+	void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct pollfd uffd = { .events = POLLIN };
+	pthread_t thread;
+
+	uffd.fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	reg.range.start = (uintptr_t)page;
+	reg.range.len = PAGE;
+	if (uffd.fd < 0 || ioctl(uffd.fd, UFFDIO_API, &api) ||
+	    ioctl(uffd.fd, UFFDIO_REGISTER, &reg))
+		_exit(1);
+	if (pthread_create(&thread, NULL, bind_and_fault, page) ||
+	    poll(&uffd, 1, 20000) != 1 || write(fd, "", 1) != 1)
+		_exit(2);
+	for (;;)
+		pause();
+}
+
+/* Does the child end within twenty seconds? Its status, or -1. */
+static int wait_long(pid_t pid)
+{
+	int status;
+
+	for (int i = 0; i < 2000; i++) {
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			return status;
+		usleep(10000);
+	}
+	return -1;
+}
+
+TEST_F_TIMEOUT(dev, run_page_that_never_comes, 120)
+{
+	int fds[2], probe = syscall(SYS_userfaultfd, O_CLOEXEC);
+	pid_t waiter, other;
+	char byte;
+
+	if (probe < 0)
+		SKIP(return, "this kernel has no userfaultfd()");
+	close(probe);
+	ASSERT_EQ(pipe(fds), 0);
+	waiter = fork();
+	ASSERT_GE(waiter, 0);
+	if (!waiter)
+		bind_for_ever(fds[1]);
+	close(fds[1]);
+	ASSERT_EQ(read(fds[0], &byte, 1), 1);
+	/* Others bind and close meanwhile. */
+	other = fork();
+	ASSERT_GE(other, 0);
+	if (!other)
+		_exit(do_bind(self->fd, 0, TDX_DRCACHE_BIND_OBSERVE) || close(self->fd));
+	EXPECT_EQ(wait_long(other), 0);
+	/* And the one that waits can be killed. */
+	kill(waiter, SIGKILL);
+	EXPECT_NE(wait_long(waiter), -1);
+	EXPECT_EQ(do_bind(self->fd, 0, TDX_DRCACHE_BIND_OBSERVE), -1);
+	EXPECT_EQ(errno, EBUSY);
 }
 
 /* The reader library, as far as it goes without an exit. */

@@ -45,7 +45,8 @@
  * and at its @slot_offset the struct tdx_drcache_slot. It fails with
  *
  *   ENOTCONN    the file is not bound
- *   EINVAL      another offset or length, or MAP_PRIVATE
+ *   EINVAL      another offset or length, or MAP_PRIVATE. mmap() itself rounds the
+ *               length up, so that any up to a page is one page.
  *   EPERM       PROT_WRITE or PROT_EXEC; mprotect() to either fails with EACCES
  *   EACCES      PROT_WRITE, of a file that was opened read-only: mmap()'s own
  *
@@ -65,16 +66,30 @@
  *    single-register ioctls of the host driver. Never a hypercall.
  * 4. After writing a debug register, take a new t: older snapshots become stale
  *    by themselves. There is no call to invalidate, and no second writer.
+ * 5. If L1_HWBP is set in @flags, do not take @db for what the guest wrote, nor a
+ *    bit of B0-B3 in @dr6 for a breakpoint of the guest's: either may be L1's. The
+ *    host driver's ioctls read the same registers, so they are no better. A debugger
+ *    of the guest should treat the exit as one without a breakpoint.
  *
  * tools/lib/tdx_drcache_read.h is this contract in C.
  *
  * What a snapshot says
  * --------------------
- * @db and @dr6 are the raw registers, named as in struct kvm_debugregs. They
- * are the guest's to choose: data, never an index, an address to follow or a
- * length. B0-B3 of DR6 are sticky and the guest can write them, so at a
- * HW_INTERRUPT exit they say what the guest's DR6 holds, not what ended it. At
- * an exit by #DB the cause is in the exit qualification, not in DR6.
+ * @db and @dr6 are what the CPU held when the L2 left, raw, named as in struct
+ * kvm_debugregs: the registers that the L2 ran with. L1's own breakpoints (perf,
+ * ptrace) share DR0-DR3 and DR6 with the L2:
+ *
+ * - While L1 has one on the CPU at the exit, the snapshot has L1_HWBP.
+ * - A breakpoint that is gone by then may have left its address in @db, and reset
+ *   @dr6. Nothing tells of that. It lasts until the guest writes the register again,
+ *   and until then the guest runs with, and can read, an address of L1's.
+ * - kgdb and a KVM inside L1 write the registers without telling perf, so that there
+ *   is no L1_HWBP.
+ *
+ * The values are the guest's to choose: data, never an index, an address to follow
+ * or a length. B0-B3 of DR6 are sticky and the guest can write them, so at a
+ * HW_INTERRUPT exit they say what the guest's DR6 holds, not what ended it. At an
+ * exit by #DB the cause is in the exit qualification, not in DR6.
  */
 #ifndef _UAPI_LINUX_TDX_DRCACHE_H
 #define _UAPI_LINUX_TDX_DRCACHE_H
@@ -112,8 +127,8 @@ struct tdx_drcache_header {
 /* struct tdx_drcache_slot::flags */
 #define TDX_DRCACHE_VALID		(1u << 0) /* there is a snapshot */
 #define TDX_DRCACHE_LATE		(1u << 1) /* taken after interrupts were on */
-#define TDX_DRCACHE_L1_HWBP		(1u << 2) /* L1 has breakpoints of its own: */
-						  /* a value may be L1's */
+#define TDX_DRCACHE_L1_HWBP		(1u << 2) /* L1 had breakpoints on the CPU: a */
+						  /* value may be L1's, see above */
 #define TDX_DRCACHE_EMULATED		(1u << 3) /* the L2 is of the emulator */
 #define TDX_DRCACHE_VM_SHIFT		8	  /* the VM index, 1 to 3 */
 #define TDX_DRCACHE_VM_MASK		(3u << TDX_DRCACHE_VM_SHIFT)
@@ -148,13 +163,16 @@ struct tdx_drcache_slot {
 /* The host driver calls right after the exit: exact. */
 #define TDX_DRCACHE_HOOK_CALLOUT	1
 /*
- * An fprobe on the function that enters the L2: exact while the run page's
- * enter_mode is 0; with an idle mode every exit is a miss.
+ * An fprobe on the function that enters the L2: exact. On some kernels every exit in
+ * an idle mode, where the low four bits of the run page's enter_mode are not 0, is a
+ * miss (Documentation/hooks.rst). While it is in place kernel.ftrace_enabled cannot
+ * be set to 0.
  */
 #define TDX_DRCACHE_HOOK_FPROBE		2
 /*
  * On the way to user space: LATE, and a miss if anything ran in between that may
- * have changed the registers.
+ * have changed the registers, or if L1 has a breakpoint on the CPU. Only for VMMs
+ * that use 64-bit system calls.
  */
 #define TDX_DRCACHE_HOOK_RETURN		3
 
@@ -184,9 +202,8 @@ struct tdx_drcache_info {
 };
 
 /*
- * TDX_DRCACHE_GET_INFO - what there is. Needs no BIND. While no vCPU has an owner
- * it may place the fprobe hook for a moment, to see whether that can be had. That
- * takes as long as placing it does, some 10^8 instructions: ask after BIND, or once.
+ * TDX_DRCACHE_GET_INFO - what there is. Needs no BIND. While no vCPU has an owner it
+ * looks for a hook, which is slow where that is the fprobe: ask after BIND, or once.
  */
 #define TDX_DRCACHE_GET_INFO		_IO(TDX_DRCACHE_IOC_MAGIC, 0)
 
@@ -204,7 +221,9 @@ struct tdx_drcache_info {
  *	TDX_DRCACHE_HW_INTERRUPT alone (the kernel calls that reason
  *	EXIT_REASON_EXTERNAL_INTERRUPT)
  * @run_page: in: where the caller has the host driver's run page of that CPU
- *	mapped; 0 where the hook needs none (the callout does not)
+ *	mapped; 0 where the hook needs none (the callout does not). It is not checked
+ *	to be one. With another page the snapshots tell the exits that this page has,
+ *	so that exits are missed, or accepted if its RAX is the right one by chance.
  * @flags: in: TDX_DRCACHE_BIND_OBSERVE or 0
  * @reserved: in: zero
  *
@@ -224,13 +243,17 @@ struct tdx_drcache_bind {
  * TDX_DRCACHE_BIND - bind this file to a vCPU.
  *
  *   ENXIO       no such CPU, or it is offline
- *   EBUSY       this file is bound already, or the vCPU has an owner
+ *   EBUSY       this file is bound already, or the vCPU has an owner; or somebody
+ *               else has the host driver's callout
  *   ENODEV      an owner: there is no host driver to hook; the log says what was
  *               looked for
  *   EINVAL      @run_page is not at the start of a page, or is 0 where the hook
  *               needs it; or an observer gave @exit_reasons or @run_page
  *   EFAULT      also: there is nothing writable at @run_page
- *   EOPNOTSUPP  @exit_reasons has a reason at which no L2 ran (33, 34, 41)
+ *   EOPNOTSUPP  @exit_reasons has a reason at which no L2 ran (33, 34, 41); or, with
+ *               the return hook, 52, which the host driver also reports when its own
+ *               halt timer ends a halt and no L2 ran, or the caller is a 32-bit or
+ *               x32 process
  *   ENOMEM
  */
 #define TDX_DRCACHE_BIND		_IO(TDX_DRCACHE_IOC_MAGIC, 1)
@@ -271,7 +294,8 @@ struct tdx_drcache_regs {
  * @size: in: sizeof(struct tdx_drcache_stats)
  * @reserved: zero
  * @published: out: snapshots published
- * @filtered: out: exits that were seen and not captured, for their reason
+ * @filtered: out: exits that were seen and not captured, for their reason. With the
+ *	return hook also halts that the host driver's timer ended.
  * @refused: out: entries that ended with no L2 having run
  * @late: out: snapshots published with LATE
  * @l1_hwbp: out: snapshots published with L1_HWBP

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Idle-thread mode: the VMM's task sleeps, and the CPU's idle task enters the L2
+ * for it, as if the L2 were the CPU's way to idle. At the exit it wakes the task.
+ *
+ * As drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
+ * mshv_vtl_idle(), and mshv_vtl_ioctl_return_to_lower_vtl() for the task's part.
+ *
+ * The real driver is built in and replaces x86_idle. That is not exported, so a
+ * cpuidle driver with one state takes its place: the idle loop calls its enter
+ * callback where it would call x86_idle, with interrupts off and, in 6.1 to 7.x
+ * alike, with the tick stopped. There can be one cpuidle driver. Where there is
+ * another (intel_idle, haltpoll, ACPI's), or none is possible, the mode is not
+ * available and the L2 is entered as in play idle, as the real driver does until
+ * its idle routine is in place.
+ *
+ * Otherwise too the CPU idles here. As in the real driver, the deadline of an L2
+ * that last ran on it wakes it, and leaves reason 52 in the run page.
+ *
+ * The state has CPUIDLE_FLAG_RCU_IDLE: RCU stops watching in the callback, not
+ * before, and so watches again when the task is woken; in the real driver it does
+ * not, which lockdep would complain of. The task stays on its CPU while it sleeps,
+ * so that it and the idle task never run at the same time; in the real driver one
+ * that is moved meanwhile takes that for an exit. A CPU goes offline once the task
+ * has left.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/cpu.h>
+#include <linux/cpuidle.h>
+#include <linux/module.h>
+#include <linux/percpu.h>
+#include <linux/preempt.h>
+#include <linux/sched.h>
+#include <linux/stop_machine.h>
+#include <asm/processor.h>
+
+#include "vtl.h"
+
+static bool available;
+
+static int set_available(const char *val, const struct kernel_param *kp)
+{
+	return -EPERM;
+}
+
+static const struct kernel_param_ops available_ops = {
+	.set = set_available,
+	.get = param_get_bool,
+};
+module_param_cb(idle_thread, &available_ops, &available, 0444);
+MODULE_PARM_DESC(idle_thread, "idle-thread mode is available (read only)");
+
+/* The VMM's task that sleeps on this CPU for the idle task to enter the L2. */
+static DEFINE_PER_CPU(struct task_struct *, waiting);
+
+#ifdef CONFIG_CPU_IDLE
+
+static struct cpumask idle_cpus;
+
+/* The idle task, interrupts off. */
+static int enter_idle(struct cpuidle_device *dev, struct cpuidle_driver *drv, int index)
+{
+	struct mshv_vtl_run *run = mshv_vtl_this_run();
+	struct task_struct *task = this_cpu_read(waiting);
+	bool armed;
+
+	if (!task) {
+		armed = vtl_halt_arm(run);
+		vtl_halt(true);
+		if (armed)
+			vtl_halt_disarm(run);
+		return index;
+	}
+	if (!READ_ONCE(run->cancel)) {
+		vtl_switch_irqoff(run, MSHV_ENTER_IDLE_THREAD);
+		this_cpu_write(waiting, NULL);
+	}
+	wake_up_process(task);
+	return index;
+}
+
+/* Without an owner, or the module would hold itself. */
+static struct cpuidle_driver idle_driver = {
+	.name = "mshv_vtl_emul",
+	.states = {
+		{
+			.name = "VTL",
+			.desc = "the lower VTL, or HLT",
+			.flags = CPUIDLE_FLAG_RCU_IDLE,
+			.enter = enter_idle,
+		},
+	},
+	.state_count = 1,
+	.cpumask = &idle_cpus,
+};
+
+static int nothing(void *unused)
+{
+	return 0;
+}
+
+void __init vtl_idle_init(void)
+{
+	struct cpuidle_driver *other = cpuidle_get_driver();
+
+	cpumask_copy(&idle_cpus, cpu_present_mask);
+	if (other)
+		pr_info("no idle-thread mode: %s is the cpuidle driver\n", other->name);
+	else if (boot_option_idle_override == IDLE_POLL)
+		pr_info("no idle-thread mode: idle=poll\n");
+	else if (cpuidle_register(&idle_driver, NULL))
+		pr_info("no idle-thread mode: cpuidle takes no driver\n");
+	else
+		available = true;
+}
+
+void vtl_idle_fini(void)
+{
+	if (!available)
+		return;
+	cpuidle_unregister(&idle_driver);
+	/* A CPU where another task runs has left enter_idle(). */
+	stop_machine(nothing, NULL, NULL);
+}
+
+static bool on_idle_cpu(void)
+{
+	return cpumask_test_cpu(smp_processor_id(), &idle_cpus);
+}
+
+#else
+
+void __init vtl_idle_init(void)
+{
+	pr_info("no idle-thread mode: this kernel has no cpuidle\n");
+}
+
+void vtl_idle_fini(void)
+{
+}
+
+static bool on_idle_cpu(void)
+{
+	return false;
+}
+
+#endif /* CONFIG_CPU_IDLE */
+
+/* Can a task wait on this CPU? One at a time can. Preemption is off. */
+bool vtl_idle_available(void)
+{
+	return available && on_idle_cpu() && !this_cpu_read(waiting);
+}
+
+/**
+ * vtl_idle_wait() - have the idle task of this CPU enter the L2
+ * @irq_flags: from local_irq_save(); restored
+ *
+ * Context: Interrupts and preemption off. Sleeps; preemption is off again after.
+ * Return: whether the L2 was entered. If not, something else has woken the task.
+ */
+bool vtl_idle_wait(unsigned long irq_flags)
+{
+	bool entered;
+
+	set_current_state(TASK_INTERRUPTIBLE);
+	this_cpu_write(waiting, current);
+	migrate_disable();
+	local_irq_restore(irq_flags);
+
+	/* schedule_preempt_disabled() is not exported. */
+	preempt_enable();
+	schedule();
+	preempt_disable();
+
+	entered = !this_cpu_read(waiting);
+	this_cpu_write(waiting, NULL);
+	migrate_enable();
+	return entered;
+}

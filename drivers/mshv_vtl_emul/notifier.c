@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The host driver's own user-return notifier, beside which a hook's has to work.
+ *
+ * As drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
+ * mshv_vtl_return_tdx() registers it at an entry if it is not registered;
+ * mshv_vtl_on_user_return() unregisters it from within the callback, and restores
+ * L1's system call MSRs. An emulated L2 has its own, so nothing is restored here.
+ */
+#include <linux/cpuhotplug.h>
+#include <linux/module.h>
+#include <linux/percpu.h>
+#include <linux/user-return-notifier.h>
+
+#include "vtl.h"
+
+#ifdef CONFIG_USER_RETURN_NOTIFIER
+
+/**
+ * struct notifier - a CPU's
+ * @urn: the notifier
+ * @registered: it is; changed on the CPU, with interrupts off
+ * @calls: how often it was called
+ */
+struct notifier {
+	struct user_return_notifier urn;
+	bool registered;
+	unsigned long calls;
+};
+
+static DEFINE_PER_CPU(struct notifier, notifiers);
+
+/* Dynamic hotplug state. */
+static int cpuhp_state;
+
+static int get_calls(char *buffer, const struct kernel_param *kp)
+{
+	unsigned long calls = 0;
+	unsigned int cpu;
+
+	for_each_possible_cpu(cpu)
+		calls += READ_ONCE(per_cpu(notifiers, cpu).calls);
+	return sysfs_emit(buffer, "%lu\n", calls);
+}
+
+static int set_calls(const char *val, const struct kernel_param *kp)
+{
+	return -EPERM;
+}
+
+static const struct kernel_param_ops calls_ops = {
+	.set = set_calls,
+	.get = get_calls,
+};
+module_param_cb(user_returns, &calls_ops, NULL, 0444);
+MODULE_PARM_DESC(user_returns, "calls of the driver's own user-return notifier (read only)");
+
+static void unregister(struct notifier *n)
+{
+	n->registered = false;
+	user_return_notifier_unregister(&n->urn);
+}
+
+static void on_user_return(struct user_return_notifier *urn)
+{
+	struct notifier *n = container_of(urn, struct notifier, urn);
+
+	unregister(n);
+	n->calls++;
+}
+
+/* Interrupts are off; RCU may not be watching. */
+void vtl_notifier_enter(void)
+{
+	struct notifier *n = this_cpu_ptr(&notifiers);
+
+	if (n->registered)
+		return;
+	n->urn.on_user_return = on_user_return;
+	user_return_notifier_register(&n->urn);
+	n->registered = true;
+}
+
+/* On the CPU. Its task may have gone to user space on another. */
+static int notifier_offline(unsigned int cpu)
+{
+	struct notifier *n = this_cpu_ptr(&notifiers);
+	unsigned long flags;
+
+	local_irq_save(flags);
+	if (n->registered)
+		unregister(n);
+	local_irq_restore(flags);
+	return 0;
+}
+
+int __init vtl_notifier_init(void)
+{
+	int ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "mshv_vtl_emul:online", NULL,
+				    notifier_offline);
+
+	cpuhp_state = ret;
+	return ret < 0 ? ret : 0;
+}
+
+/* This runs notifier_offline() on every CPU. */
+void vtl_notifier_fini(void)
+{
+	cpuhp_remove_state(cpuhp_state);
+}
+
+#else
+
+void vtl_notifier_enter(void)
+{
+}
+
+int __init vtl_notifier_init(void)
+{
+	return 0;
+}
+
+void vtl_notifier_fini(void)
+{
+}
+
+#endif /* CONFIG_USER_RETURN_NOTIFIER */

@@ -23,12 +23,13 @@ enum {
 	L1_BREAKPOINT,	/* another CPU puts a breakpoint here and takes it away */
 	L1_DEBUG,	/* the same, and it is hit: L1 handles a #DB */
 	L1_TOGGLE,	/* a breakpoint comes, or goes if it is there, by itself */
+	L1_HIT,		/* a breakpoint that stays is hit */
 };
 
 static unsigned int after_exit;
 module_param(after_exit, uint, 0644);
 MODULE_PARM_DESC(after_exit,
-		 "what L1 does after each exit that goes to user space: 0 nothing, 1 sleep, 2 a breakpoint comes and goes, 3 and is hit, 4 a breakpoint comes or goes, and nothing else");
+		 "what L1 does after each exit that goes to user space: 0 nothing, 1 sleep, 2 a breakpoint comes and goes, 3 and is hit, 4 a breakpoint comes or goes, and nothing else, 5 a breakpoint that stays is hit");
 
 /* What the breakpoint watches. */
 static unsigned long watched;
@@ -131,6 +132,22 @@ static void toggle_breakpoint(struct request *req)
 	}
 }
 
+/* As when L1 debugs itself: a #DB that resets DR6, and nothing else that would tell. */
+static void hit_breakpoint(struct request *req)
+{
+	struct perf_event *event = req->own;
+
+	if (!event) {
+		event = create_breakpoint(req->cpu);
+		if (IS_ERR(event))
+			return;
+		WRITE_ONCE(req->own, event);
+	} else if (event->state != PERF_EVENT_STATE_ACTIVE) {
+		perf_event_enable(event);
+	}
+	WRITE_ONCE(watched, 1);
+}
+
 /* In the ioctl, between the exit and the return to user space. */
 void l1_after_exit(void)
 {
@@ -140,7 +157,7 @@ void l1_after_exit(void)
 
 	if (what > L1_SLEEP || READ_ONCE(req->own)) {
 		mutex_lock(&request_lock);
-		if (req->own && what != L1_TOGGLE) {
+		if (req->own && what != L1_TOGGLE && what != L1_HIT) {
 			perf_event_release_kernel(req->own);
 			WRITE_ONCE(req->own, NULL);
 		}
@@ -148,6 +165,8 @@ void l1_after_exit(void)
 			breakpoint_from_another_cpu(what == L1_DEBUG);
 		else if (what == L1_TOGGLE)
 			toggle_breakpoint(req);
+		else if (what == L1_HIT)
+			hit_breakpoint(req);
 		mutex_unlock(&request_lock);
 	}
 	/* A timer that is quick ends a sleep before it began. */

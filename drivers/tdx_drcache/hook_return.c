@@ -65,7 +65,7 @@ static DEFINE_PER_CPU(struct return_cpu, return_cpu);
 static __always_inline bool returns_from_l2(const struct pt_regs *regs)
 {
 	return regs->orig_ax == __NR_ioctl &&
-	       (u32)regs->si == MSHV_VTL_RETURN_TO_LOWER_VTL && !regs->ax;
+	       regs->si == MSHV_VTL_RETURN_TO_LOWER_VTL && !regs->ax;
 }
 
 static __always_inline void note(struct return_cpu *r, const struct task_struct *task,

@@ -81,6 +81,11 @@ hook_tests()
 	t "$hook: a breakpoint of the CPU goes by itself between exit and return" \
 		drcvmm -n 100 --verify=guest --min-misses $((late ? 100 : 0)) \
 		--max-misses $((late ? 100 : 0))
+	# It stays. A hit resets DR6, and changes nothing else that could be seen later.
+	l1_knob after_exit 5
+	t "$hook: a breakpoint of L1's that stays is hit between exit and return" \
+		drcvmm -n 100 --verify=guest --min-misses $((late ? 100 : 0)) \
+		--max-misses $((late ? 100 : 0))
 	l1_knob after_exit 1
 	t "$hook: and a later system call does not make it look intact" \
 		drcvmm -n 100 --syscall --verify=guest --min-misses $((late ? 100 : 0)) \

@@ -26,7 +26,7 @@ const char *argp_program_version = "drcvmm " VERSION;
  * 6063652c; run_vp() in processor/mod.rs there, 9e564e91). On TDX the host driver takes
  * the lower nibble each time (OHCL-Linux-Kernel 00d95ddb).
  */
-#define OPENVMM_ENTER_MODES	(MSHV_ENTER_FAST | MSHV_REENTER(MSHV_ENTER_IDLE_THREAD))
+#define OPENVMM_ENTER_MODES	(MSHV_ENTER_FAST | MSHV_ENTER_IDLE_THREAD << 4)
 
 const char *const method_names[] = { "mmap", "ioctl", "mshv", "batch", "openvmm" };
 const char *const guest_names[] = { "counter", "breakpoint", "exits", "hostile" };

@@ -132,19 +132,15 @@ static void toggle_breakpoint(struct request *req)
 	}
 }
 
-/* As when L1 debugs itself: a #DB that resets DR6, and nothing else that would tell. */
+/*
+ * As when L1 debugs itself: a #DB that resets DR6, and nothing else that would tell.
+ * The L2 has its own address where the breakpoint was, so it is put there again.
+ */
 static void hit_breakpoint(struct request *req)
 {
-	struct perf_event *event = req->own;
-
-	if (!event) {
-		event = create_breakpoint(req->cpu);
-		if (IS_ERR(event))
-			return;
-		WRITE_ONCE(req->own, event);
-	} else if (event->state != PERF_EVENT_STATE_ACTIVE) {
-		perf_event_enable(event);
-	}
+	if (req->own && req->own->state == PERF_EVENT_STATE_ACTIVE)
+		toggle_breakpoint(req);
+	toggle_breakpoint(req);
 	WRITE_ONCE(watched, 1);
 }
 

@@ -58,6 +58,7 @@ hook_tests()
 	l1_knob reenter 0
 	[ "$hook" != fprobe ] || ftrace_tests
 	t "$hook: the preemption timer's reason" uapi -t preemption_timer_reason
+	t "$hook: a halt that ends by its deadline is no exit" uapi -t halt_is_no_exit
 	t "$hook: a 32-bit caller" uapi -t compat_caller
 	t "$hook: a run page that never comes holds up nobody" uapi -t run_page_that_never_comes
 	t "$hook: signals with handlers" drcvmm -n $some --signals 200 --verify=guest \

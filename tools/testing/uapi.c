@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * /dev/tdx_drcache from user space: what the KUnit suites cannot see from inside
- * the kernel. Wants tdx_drcache and a host driver loaded; makes no exits.
+ * the kernel. Wants tdx_drcache and a host driver loaded; makes no exits of an L2.
  */
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <mshv/mshv_vtl.h>
 #include <tdx_drcache_read.h>
 
 #include "kselftest_harness.h"
@@ -401,6 +402,69 @@ TEST_F(dev, preemption_timer_reason)
 	/* That leaves nothing behind. */
 	bind.exit_reasons = 0;
 	EXPECT_EQ(ioctl(self->fd, TDX_DRCACHE_BIND, &bind), 0);
+}
+
+/*
+ * A halt that the host driver's timer ends: RAX is 52 as if an L2 had left, and none
+ * was entered.
+ */
+TEST_F(dev, halt_is_no_exit)
+{
+	const size_t memory = 2 << 20;
+	struct mshv_vtl_emul_memory mem = { .length = memory };
+	struct tdx_drcache_stats stats = { .size = sizeof(stats) };
+	struct tdx_drcache_regs regs = { .size = sizeof(regs) };
+	struct tdx_drcache_bind bind = { .size = sizeof(bind) };
+	int mshv = open("/dev/mshv", O_RDWR | O_CLOEXEC), vtl;
+	struct tdx_drcache_info info;
+	struct mshv_vtl_run *run;
+	cpu_set_t set;
+	void *p;
+
+	if (mshv < 0)
+		SKIP(return, "no /dev/mshv");
+	ASSERT_EQ(get_info(self->fd, &info), 0);
+	CPU_ZERO(&set);
+	CPU_SET(0, &set);
+	ASSERT_EQ(sched_setaffinity(0, sizeof(set), &set), 0);
+	vtl = ioctl(mshv, MSHV_CREATE_VTL, NULL);
+	ASSERT_GE(vtl, 0);
+	p = mmap(NULL, memory, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(p, MAP_FAILED);
+	mem.addr = (uintptr_t)p;
+	ASSERT_EQ(ioctl(vtl, MSHV_VTL_EMUL_SET_MEMORY, &mem), 0);
+	run = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, vtl, 0);
+	ASSERT_NE(run, MAP_FAILED);
+	/* Every reason that it takes. */
+	bind.exit_reasons = ~(1ull << 33 | 1ull << 34 | 1ull << 41);
+	bind.run_page = (uintptr_t)run;
+	if (ioctl(self->fd, TDX_DRCACHE_BIND, &bind)) {
+		ASSERT_EQ(errno, EOPNOTSUPP);
+		bind.exit_reasons &= ~(1ull << 52);
+		ASSERT_EQ(ioctl(self->fd, TDX_DRCACHE_BIND, &bind), 0);
+	}
+
+	for (int i = 0; i < 10; i++) {
+		memset(run, 0, sizeof(*run));
+		run->enter_mode = MSHV_ENTER_FAST;
+		run->entry_rcx = 1ull << TDX_ENTRY_VM_SHIFT;
+		run->flags = MSHV_VTL_RUN_FLAG_HALTED;
+		run->l2_tsc_deadline.deadline = 1;	/* in the past */
+		run->l2_tsc_deadline.update = MSHV_VTL_TDX_L2_DEADLINE_UPDATE;
+		ASSERT_EQ(ioctl(vtl, MSHV_VTL_RETURN_TO_LOWER_VTL), 0);
+		EXPECT_EQ(run->exit_info.rax, 52);
+		EXPECT_EQ(ioctl(self->fd, TDX_DRCACHE_GET_REGS, &regs), -1);
+		EXPECT_EQ(errno, ENODATA);
+	}
+	ASSERT_EQ(ioctl(self->fd, TDX_DRCACHE_GET_STATS, &stats), 0);
+	EXPECT_EQ(stats.published, 0);
+	/* It is not without a trace that these are none. */
+	if (info.hook == TDX_DRCACHE_HOOK_RETURN)
+		EXPECT_EQ(stats.filtered + stats.missed, 10);
+	run->flags = 0;
+	munmap(run, PAGE);
+	close(vtl);
+	close(mshv);
 }
 
 static void *bind_and_fault(void *page)

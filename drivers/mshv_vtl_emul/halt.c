@@ -183,18 +183,32 @@ noinstr void vtl_halt(bool rcu_idle)
 	instrumentation_end();
 }
 
-static void deadline_init(struct deadline *d)
+/*
+ * On a CPU that comes: the L2s there have no deadline, as mshv_vtl_alloc_context()
+ * says to the TDX module.
+ */
+void vtl_halt_online(void)
 {
-	unsigned int vm;
+	struct deadline *d = this_cpu_ptr(&deadlines);
+	unsigned long flags;
+	int vm;
 
+	local_irq_save(flags);
+	for (vm = 0; vm < TDX_L2_VM_MAX; vm++) {
+		d->last[vm] = 0;
+		write_deadline(d, vm, TDVPS_DISARMED);
+	}
+	local_irq_restore(flags);
+}
+
+static void timer_init(struct hrtimer *timer)
+{
 #ifdef VTL_HAVE_HRTIMER_SETUP
-	hrtimer_setup(&d->timer, on_timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED);
+	hrtimer_setup(timer, on_timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED);
 #else
-	hrtimer_init(&d->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED);
-	d->timer.function = on_timer;
+	hrtimer_init(timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED);
+	timer->function = on_timer;
 #endif
-	for (vm = 0; vm < TDX_L2_VM_MAX; vm++)
-		d->last[vm] = TDVPS_DISARMED;
 }
 
 void __init vtl_halt_init(void)
@@ -202,5 +216,5 @@ void __init vtl_halt_init(void)
 	unsigned int cpu;
 
 	for_each_possible_cpu(cpu)
-		deadline_init(per_cpu_ptr(&deadlines, cpu));
+		timer_init(&per_cpu(deadlines, cpu).timer);
 }

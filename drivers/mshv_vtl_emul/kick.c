@@ -182,9 +182,10 @@ static void kick(const struct cpumask *mask, u64 flags)
 		return;
 	}
 	for_each_cpu(cpu, mask) {
-		/* pairs with the interrupt that the CPU takes */
-		if (cancel)
+		if (cancel) {
+			/* pairs with the interrupt that the CPU takes */
 			smp_store_release(&vtl_run_of(cpu)->cancel, 1);
+		}
 		smp_send_reschedule(cpu);
 	}
 }

@@ -7,6 +7,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/capability.h>
+#include <linux/cpuhotplug.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
@@ -72,6 +73,21 @@ static struct miscdevice mshv_misc = {
 	.mode	= 0600,
 };
 
+/* Dynamic hotplug state. */
+static int cpuhp_state;
+
+static int vtl_online(unsigned int cpu)
+{
+	vtl_halt_online();
+	return 0;
+}
+
+static int vtl_offline(unsigned int cpu)
+{
+	vtl_notifier_offline();
+	return 0;
+}
+
 static int __init mshv_vtl_emul_init(void)
 {
 	int ret;
@@ -85,22 +101,25 @@ static int __init mshv_vtl_emul_init(void)
 		return ret;
 	l1_init();
 	vtl_halt_init();
-	ret = vtl_notifier_init();
-	if (ret)
+	/* After tdx_emul's, which has a new L2 by then. */
+	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "mshv_vtl_emul:online",
+				vtl_online, vtl_offline);
+	if (ret < 0)
 		goto err_run;
+	cpuhp_state = ret;
 	/* -EEXIST if there is a /dev/mshv already. */
 	ret = misc_register(&mshv_misc);
 	if (ret) {
 		pr_err("cannot make /dev/mshv: %d\n", ret);
-		goto err_notifier;
+		goto err_cpuhp;
 	}
 	/* As in the real driver, the idle routine comes last. */
 	vtl_idle_init();
 	pr_info("stand-in for mshv_vtl; the L2s are emulated\n");
 	return 0;
 
-err_notifier:
-	vtl_notifier_fini();
+err_cpuhp:
+	cpuhp_remove_state(cpuhp_state);
 err_run:
 	l1_fini();
 	vtl_run_fini();
@@ -111,7 +130,8 @@ static void __exit mshv_vtl_emul_exit(void)
 {
 	misc_deregister(&mshv_misc);
 	vtl_idle_fini();
-	vtl_notifier_fini();
+	/* This runs vtl_offline() on every CPU. */
+	cpuhp_remove_state(cpuhp_state);
 	l1_fini();
 	vtl_run_fini();
 }

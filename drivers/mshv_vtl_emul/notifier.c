@@ -7,7 +7,6 @@
  * mshv_vtl_on_user_return() unregisters it from within the callback, and restores
  * L1's system call MSRs. An emulated L2 has its own, so nothing is restored here.
  */
-#include <linux/cpuhotplug.h>
 #include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/user-return-notifier.h>
@@ -29,9 +28,6 @@ struct notifier {
 };
 
 static DEFINE_PER_CPU(struct notifier, notifiers);
-
-/* Dynamic hotplug state. */
-static int cpuhp_state;
 
 static int get_calls(char *buffer, const struct kernel_param *kp)
 {
@@ -81,8 +77,8 @@ void vtl_notifier_enter(void)
 	n->registered = true;
 }
 
-/* On the CPU. Its task may have gone to user space on another. */
-static int notifier_offline(unsigned int cpu)
+/* On a CPU that goes. The task that entered may return to user space on another. */
+void vtl_notifier_offline(void)
 {
 	struct notifier *n = this_cpu_ptr(&notifiers);
 	unsigned long flags;
@@ -91,22 +87,6 @@ static int notifier_offline(unsigned int cpu)
 	if (n->registered)
 		unregister(n);
 	local_irq_restore(flags);
-	return 0;
-}
-
-int __init vtl_notifier_init(void)
-{
-	int ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "mshv_vtl_emul:online", NULL,
-				    notifier_offline);
-
-	cpuhp_state = ret;
-	return ret < 0 ? ret : 0;
-}
-
-/* This runs notifier_offline() on every CPU. */
-void vtl_notifier_fini(void)
-{
-	cpuhp_remove_state(cpuhp_state);
 }
 
 #else
@@ -115,12 +95,7 @@ void vtl_notifier_enter(void)
 {
 }
 
-int __init vtl_notifier_init(void)
-{
-	return 0;
-}
-
-void vtl_notifier_fini(void)
+void vtl_notifier_offline(void)
 {
 }
 

@@ -41,6 +41,7 @@ void vtl_halt(bool rcu_idle);
 void vtl_halt_disarm(struct mshv_vtl_run *run);
 void vtl_deadline_enter(struct mshv_vtl_run *run);
 void vtl_deadline_expired(struct mshv_vtl_run *run);
+void vtl_halt_online(void);
 void vtl_halt_init(void);
 
 /* offload.c */
@@ -53,7 +54,6 @@ int vtl_kick_cpus(const void __user *arg);
 
 /* notifier.c */
 void vtl_notifier_enter(void);
-int vtl_notifier_init(void);
-void vtl_notifier_fini(void);
+void vtl_notifier_offline(void);
 
 #endif /* _MSHV_VTL_EMUL_VTL_H */

@@ -26,13 +26,10 @@ static __always_inline unsigned int drcache_exit_vm(u64 entry_rcx)
 }
 
 /* Did an L2 run? Test the most frequent classes first. */
-static __always_inline bool drcache_exit_l2_ran(u64 rax, u64 entry_rcx)
+static __always_inline bool drcache_exit_l2_ran(u64 rax)
 {
 	u64 class;
 
-	/* VM 0 is L1 itself. */
-	if (unlikely(!(entry_rcx & TDX_ENTRY_VM_MASK)))
-		return false;
 	/* Class SUCCESS, and no failure. */
 	if (likely(rax < TDX_ENTRY_FAILURE))
 		return true;
@@ -59,11 +56,15 @@ static __always_inline bool drcache_exit_l2_ran(u64 rax, u64 entry_rcx)
 static __always_inline enum drcache_exit
 drcache_exit_decode(u64 rax, u64 entry_rcx, u64 reasons)
 {
-	/* Most exits end here: one bit test, as the CPU takes the number modulo 64. */
+	/*
+	 * Most exits end here: one bit test, as the CPU takes the number modulo 64.
+	 * VM 0 is not looked at: it only changes which count goes up.
+	 */
 	if (!(reasons & BIT_ULL(rax & 63)))
-		return drcache_exit_l2_ran(rax, entry_rcx) ? DRCACHE_EXIT_FILTERED :
-							     DRCACHE_EXIT_REFUSED;
-	if (!drcache_exit_l2_ran(rax, entry_rcx))
+		return drcache_exit_l2_ran(rax) ? DRCACHE_EXIT_FILTERED :
+						  DRCACHE_EXIT_REFUSED;
+	/* VM 0 is L1 itself. */
+	if (!drcache_exit_l2_ran(rax) || !(entry_rcx & TDX_ENTRY_VM_MASK))
 		return DRCACHE_EXIT_REFUSED;
 	if (rax >> TDX_CLASS_SHIFT == TDX_CLASS_L2_EXIT_HOST_ROUTED_TDVMCALL ||
 	    (rax & TDX_BASIC_REASON_MASK) > 63)

@@ -61,8 +61,8 @@ struct mshv_kick_cpus {
 	__u64 flags;			/* MSHV_KICK_CPUS_FLAG_* */
 };
 
-#define MSHV_KICK_CPUS_FLAG_WAIT_FOR_CPUS	(1 << 0)
-#define MSHV_KICK_CPUS_FLAG_CANCEL_CPU_RUN	(1 << 1)
+#define MSHV_KICK_CPUS_FLAG_WAIT_FOR_CPUS	0x1
+#define MSHV_KICK_CPUS_FLAG_CANCEL_CPU_RUN	0x2
 
 /* Of /dev/mshv itself. */
 #define MSHV_CHECK_EXTENSION		_IOW(MSHV_IOCTL, 0x00, __u32)
@@ -83,7 +83,7 @@ struct tdx_l2_tsc_deadline {
 };
 
 #define MSHV_VTL_TDX_L2_DEADLINE_DISARMED	0
-#define MSHV_VTL_TDX_L2_DEADLINE_UPDATE		(1 << 0)
+#define MSHV_VTL_TDX_L2_DEADLINE_UPDATE		0x1
 
 /*
  * The run page, one per CPU, mapped from the VTL's file at page offset = cpu. Only
@@ -109,16 +109,16 @@ struct mshv_vtl_run {
 };
 
 /* No L2 is entered: the CPU halts until an interrupt or the L2's TSC deadline. */
-#define MSHV_VTL_RUN_FLAG_HALTED		(1u << 0)
+#define MSHV_VTL_RUN_FLAG_HALTED		0x01
 
 /* Handle pending interrupts, HLT and the guest idle MSR in the kernel. */
-#define MSHV_VTL_OFFLOAD_FLAG_INTR_INJECT	(1u << 0)
+#define MSHV_VTL_OFFLOAD_FLAG_INTR_INJECT	0x01
 /* Handle writes of the x2APIC's ICR in the kernel; not by the stand-in. */
-#define MSHV_VTL_OFFLOAD_FLAG_X2APIC		(1u << 1)
+#define MSHV_VTL_OFFLOAD_FLAG_X2APIC		0x02
 /* Reasons for HALTED. The kernel sets the last two. */
-#define MSHV_VTL_OFFLOAD_FLAG_HALT_OTHER	(1u << 5)
-#define MSHV_VTL_OFFLOAD_FLAG_HALT_HLT		(1u << 6)
-#define MSHV_VTL_OFFLOAD_FLAG_HALT_IDLE		(1u << 7)
+#define MSHV_VTL_OFFLOAD_FLAG_HALT_OTHER	0x20
+#define MSHV_VTL_OFFLOAD_FLAG_HALT_HLT		0x40
+#define MSHV_VTL_OFFLOAD_FLAG_HALT_IDLE		0x80
 
 /*
  * How the L2 is entered, each time within one ioctl: bits 3:0 of enter_mode. On TDX

@@ -19,31 +19,21 @@
 /* The first two are of the cache. */
 enum read_method { READ_MMAP, READ_IOCTL, READ_MSHV, READ_BATCH, READ_OPENVMM };
 
-/**
- * struct options - what the command line asks for
- * @guest: GUEST_COUNTER or another
- * @enter: the run page's enter_mode
- * @bind_cpu: bind to this CPU's slot; -1: to the vCPU's own
- * @verify: compare snapshots with what the guest wrote
- * @guest_only: and with nothing else
- * @reentered: the host driver enters the L2 again by itself
- * @allow_move: the thread may be moved to another CPU
- * @signal_hz: handled signals per second and vCPU
- */
+/* The command line. */
 struct options {
 	unsigned int cpus[GUEST_VCPUS_MAX];
 	unsigned int nr_cpus;
 	uint64_t exits;
-	unsigned int guest;
+	unsigned int guest;	/* GUEST_COUNTER or another */
 	enum read_method method;
 	uint64_t show;
 	uint64_t min_misses, max_misses;
-	unsigned int enter;
-	int bind_cpu;
-	bool verify;
-	bool guest_only;
-	bool reentered;
-	bool allow_move;
+	unsigned int enter;	/* the run page's enter_mode */
+	int bind_cpu;		/* -1: the vCPU's own */
+	bool verify;		/* compare with what the guest wrote, */
+	bool guest_only;	/* and with nothing else */
+	bool reentered;		/* the host driver enters the L2 again by itself */
+	bool allow_move;	/* a vCPU's thread may be on another CPU */
 	bool syscall;
 	bool cost;
 	unsigned int signal_hz;
@@ -121,8 +111,8 @@ void read_mshv(struct tdx_drcache_slot *s);
 void reset_dr(void);
 enum tdx_drcache_result read_ioctl(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
 				   struct tdx_drcache_slot *s);
-enum tdx_drcache_result read_regs(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
-				  struct tdx_drcache_slot *s);
+enum tdx_drcache_result read_by_ioctls(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
+				       struct tdx_drcache_slot *s);
 uint64_t read_dr7(struct vcpu *v);
 void write_l2(struct vcpu *v, uint32_t field, uint64_t val, uint64_t mask);
 
@@ -146,5 +136,23 @@ void release_run_pages(void);
 
 /* summary.c */
 uint64_t summarize(struct vcpu *v);
+
+/*
+ * As the command line says; on a miss, by the host driver's ioctls. By mmap in place, as
+ * a VMM does it, or the cost of a read would have that of a call.
+ */
+static inline enum tdx_drcache_result
+read_regs(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_slot *s)
+{
+	enum tdx_drcache_result res;
+
+	if (opt.method == READ_MMAP)
+		res = tdx_drcache_read(&v->reader, min_tsc, rax, s);
+	else
+		res = read_by_ioctls(v, min_tsc, rax, s);
+	if (res != TDX_DRCACHE_HIT)
+		read_mshv(s);
+	return res;
+}
 
 #endif /* DRCVMM_H */

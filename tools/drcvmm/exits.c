@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What is done at each exit.
+ * Exits: a read at HW_INTERRUPT, and whatever the program wants at any other.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,6 +20,10 @@
 #define REASON_WRMSR		32
 #define REASON_INVALID_STATE	33
 #define REASON_EPT_VIOLATION	48
+#define REASON_PREEMPTION_TIMER	52
+
+/* TDX module 2.0: the entry failed, before or after an L2 ran. */
+#define CLASS_L2_VM_ENTRY_FAILED	0x80001103u
 
 #define RFLAGS_TF		(1u << 8)
 #define RFLAGS_RF		(1u << 16)
@@ -104,7 +108,7 @@ static void on_interrupt(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
 		judge(v, &regs);
 }
 
-/* What each step of the exits program must exit with. */
+/* The exit that each step of the exits program must bring. */
 static const struct {
 	unsigned int reason;
 	uint64_t qualification;
@@ -199,13 +203,26 @@ void on_exit_reason(struct vcpu *v, uint64_t min_tsc)
 	uint64_t rax = v->run->exit_info.rax;
 	unsigned int class = rax >> TDX_CLASS_SHIFT;
 	unsigned int reason = rax & TDX_BASIC_REASON_MASK;
-	bool ran = class != TDX_CLASS_PENDING_INTERRUPT;
+	bool failed = class == CLASS_L2_VM_ENTRY_FAILED;
+	bool ran = class != TDX_CLASS_PENDING_INTERRUPT && !failed;
 	struct tdx_drcache_slot regs;
 
-	if (class > TDX_CLASS_PENDING_INTERRUPT)
+	if (class > TDX_CLASS_PENDING_INTERRUPT && !failed)
 		die("vCPU %u: TDG.VP.ENTER failed with %#" PRIx64, v->index, rax);
 	if (ran && !(rax & TDX_ENTRY_FAILURE) && reason == REASON_HW_INTERRUPT) {
 		on_interrupt(v, min_tsc, rax);
+		return;
+	}
+
+	/*
+	 * A halt is over (mshv_tdx_halt_timer_post() of OHCL-Linux-Kernel 00d95ddb). No L2
+	 * was entered, so a hook need not have seen it, and the snapshot before is stale.
+	 */
+	if (ran && rax == REASON_PREEMPTION_TIMER) {
+		v->cancelled++;
+		if (use_drcache && tdx_drcache_read(&v->reader, min_tsc, rax, &regs) ==
+		    TDX_DRCACHE_HIT)
+			fail(v, "there is a snapshot of a halt");
 		return;
 	}
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the guest has written, and the verdict on a snapshot.
+ * The verdict on a snapshot, from what the guest has written.
  *
  * A program's position (RIP, RBX, R8 to R11) tells how often it has written each
  * register since it began, and what. With the position at the last entry, which is
@@ -14,19 +14,19 @@
  * if there was no time for another exit and entry since. The counter program stamps each
  * turn with the TSC; the age of a register is the time from the start of the turn that
  * wrote it to the snapshot. Without another entry in between that is the time an exit
- * takes, and a turn or two; with one it is this and all that L1 does from an exit to the
- * next entry, which is longer than half of what it takes from an exit to a snapshot, and
- * longer than a quarter of that where the snapshot is LATE. The least age seen is the
- * measure. A busy machine makes registers look older, and fewer are compared. The least
- * age is known when all exits have been seen, so registers that are unlike wait until
- * then.
+ * takes, and a turn or two. With one it is this and the time from an exit to the next
+ * entry, which is longer: L1 goes through the same exit, handles the interrupt and enters.
+ * A LATE snapshot is taken after much of that; the time to the next entry is still longer
+ * than a quarter of it. The least age seen is the measure of an exit. It is known when all
+ * exits have been seen, so registers that are unlike wait until then. A busy machine makes
+ * registers look older, and fewer are compared.
  */
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "drcvmm.h"
 
-/* What the guest wrote to a register, and when. */
+/* The value that the guest wrote to a register. */
 struct expected {
 	uint64_t value;
 	bool known;	/* it can be told */
@@ -202,7 +202,7 @@ static uint64_t age_of(const struct position *pos, unsigned int i, uint64_t tsc)
 
 static bool young(struct vcpu *v, uint64_t age, bool late)
 {
-	return age <= v->least_age + v->least_age / (late ? 4 : 2);
+	return age <= v->least_age + v->least_age / (late ? 4 : 1);
 }
 
 static void measure(struct vcpu *v, const struct position *pos, uint64_t tsc)

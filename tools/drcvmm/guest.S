@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What runs in the L2. A flat image, loaded and entered at 0x1000 in real mode
+ * The L2's programs. A flat image, loaded and entered at 0x1000 in real mode
  * with all segments at 0:
  *
  *	EBP	this vCPU's data area (guest.h)

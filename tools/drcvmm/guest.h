@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the L2 image and the VMM agree on. Addresses are guest physical, and
+ * Constants that the L2 image and the VMM share. Addresses are guest physical, and
  * linear: the L2 maps its memory at the same addresses.
  */
 #ifndef GUEST_H
@@ -44,7 +44,7 @@
 #define GUEST_DR7		0x00090703
 #define GUEST_SPIN		30000
 
-/* What GUEST_STOP asks of the hostile program: to die, by this or that. */
+/* GUEST_STOP: the hostile program dies, by this or that. */
 #define GUEST_STOP_FAULT	1
 #define GUEST_STOP_CONTROL	2
 

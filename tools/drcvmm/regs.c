@@ -111,19 +111,13 @@ read_ioctl(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_sl
 	return TDX_DRCACHE_HIT;
 }
 
-/* As the command line says; on a miss, by the host driver's ioctls. */
+/* As the command line says, if that is not by mmap. */
 enum tdx_drcache_result
-read_regs(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_slot *s)
+read_by_ioctls(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_slot *s)
 {
-	enum tdx_drcache_result res = TDX_DRCACHE_HIT;
-
 	switch (opt.method) {
-	case READ_MMAP:
-		res = tdx_drcache_read(&v->reader, min_tsc, rax, s);
-		break;
 	case READ_IOCTL:
-		res = read_ioctl(v, min_tsc, rax, s);
-		break;
+		return read_ioctl(v, min_tsc, rax, s);
 	case READ_MSHV:
 		read_mshv(s);
 		break;
@@ -134,9 +128,7 @@ read_regs(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_slo
 		read_openvmm(v, s);
 		break;
 	}
-	if (res != TDX_DRCACHE_HIT)
-		read_mshv(s);
-	return res;
+	return TDX_DRCACHE_HIT;
 }
 
 /* A field of the L2's VMCS, on this CPU. */

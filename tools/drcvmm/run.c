@@ -269,7 +269,7 @@ void *vcpu_main(void *arg)
 	return NULL;
 }
 
-/* With --allow-move, before any vCPU runs. A CPU that is offline has no page to touch. */
+/* With --allow-move, before any vCPU runs. Touching an offline CPU's page is SIGBUS. */
 void map_run_pages(void)
 {
 	FILE *f = fopen("/sys/devices/system/cpu/online", "re");

@@ -4,8 +4,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "disturb.h"
@@ -19,6 +22,35 @@ static void stop_and_go(void)
 	nap_us(500);
 	kill(vmm.pid, SIGCONT);
 	struck++;
+}
+
+/* Without a handler it would die. */
+static void wait_for_handler(void)
+{
+	uint64_t caught = 0;
+	char path[64], line[256];
+
+	snprintf(path, sizeof(path), "/proc/%d/status", vmm.pid);
+	while (!stopping && !(caught & 1ull << (SIGUSR1 - 1))) {
+		FILE *status = fopen(path, "r");
+
+		if (!status) {
+			stopping = 1;
+			break;
+		}
+		while (fgets(line, sizeof(line), status))
+			sscanf(line, "SigCgt: %" SCNx64, &caught);
+		fclose(status);
+		nap_us(1000);
+	}
+}
+
+static void send_signal(void)
+{
+	if (syscall(SYS_tgkill, vmm.pid, vmm.tid, SIGUSR1))
+		failed("tgkill");
+	else
+		struck++;
 }
 
 static void need_another_cpu(void)
@@ -79,6 +111,12 @@ static void end_toggle(void)
 const struct kind vmm_kinds[] = {
 	{ "stop", "the VMM is stopped and continued",
 	  .wants_vmm = true, .pause_us = 500, .strike = stop_and_go },
+	{ "signals-200", "signals to the VMM's thread, 200 a second",
+	  .wants_vmm = true, .pause_us = 5000, .prepare = wait_for_handler,
+	  .strike = send_signal },
+	{ "signals-5000", "the same, 5,000 a second",
+	  .wants_vmm = true, .pause_us = 200, .prepare = wait_for_handler,
+	  .strike = send_signal },
 	{ "move", "the VMM's thread is moved to another CPU and back",
 	  .wants_vmm = true, .pause_us = 500, .prepare = need_another_cpu, .strike = move },
 	{ "toggle", "write --values to --file in turn, from another CPU",

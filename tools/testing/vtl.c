@@ -1,0 +1,1106 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /dev/mshv of the stand-in from user space: each behaviour of OHCL's host driver that
+ * a VMM, or a hook, can see. Wants tdx_emul and mshv_vtl_emul loaded, and nothing
+ * else that runs L2s.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/time.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <ucontext.h>
+#include <mshv/mshv_vtl.h>
+
+#include "kselftest_harness.h"
+
+#define PAGE		4096
+#define SOME		20
+#define CODE		0x1000
+#define KNOBS		"/sys/module/mshv_vtl_emul/parameters/"
+#define EMUL_KNOBS	"/sys/module/tdx_emul/parameters/"
+
+#define REASON_HW_INTERRUPT	1
+#define REASON_HLT		12
+#define REASON_TIMER		52
+#define RAX_NOTHING		((uint64_t)TDX_CLASS_PENDING_INTERRUPT << TDX_CLASS_SHIFT)
+#define RAX_INTERRUPT		((uint64_t)TDX_CLASS_L2_EXIT_HOST_ROUTED_ASYNC << 32 | 1)
+
+/* Programs of the L2's, in real mode. */
+static const uint8_t spin[] = { 0xeb, 0xfe };
+static const uint8_t hlt_spin[] = { 0xf4, 0xeb, 0xfe };
+
+enum { FAST, PLAY_IDLE, IDLE_THREAD, MODES };
+
+static int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -1;
+	n = write(fd, text, strlen(text));
+	close(fd);
+	return n < 0 ? -1 : 0;
+}
+
+static int read_file(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -1;
+	n = read(fd, text, size - 1);
+	close(fd);
+	if (n < 0)
+		return -1;
+	text[n] = 0;
+	return 0;
+}
+
+/* Entries so far, in each mode. */
+static int read_entries(unsigned long *n)
+{
+	char text[80];
+
+	if (read_file(KNOBS "entries", text, sizeof(text)))
+		return -1;
+	return sscanf(text, "%lu %lu %lu", &n[FAST], &n[PLAY_IDLE], &n[IDLE_THREAD]) == 3 ? 0 : -1;
+}
+
+static long read_user_returns(void)
+{
+	char text[40];
+
+	return read_file(KNOBS "user_returns", text, sizeof(text)) ? -1 : atol(text);
+}
+
+static bool has_idle_thread(void)
+{
+	char text[8];
+
+	return !read_file(KNOBS "idle_thread", text, sizeof(text)) && text[0] == 'Y';
+}
+
+/* How often this thread gave the CPU up by itself. */
+static long switches(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_nvcsw;
+}
+
+/* A row of /proc/interrupts for a CPU; -1 if there is none. */
+static long interrupts(const char *row, unsigned int cpu)
+{
+	FILE *f = fopen("/proc/interrupts", "re");
+	char line[4096], *p;
+	long n = -1;
+
+	while (f && n < 0 && fgets(line, sizeof(line), f)) {
+		p = line + strspn(line, " ");
+		if (strncmp(p, row, strlen(row)))
+			continue;
+		p = strchr(p, ':') + 1;
+		for (unsigned int i = 0; i <= cpu; i++)
+			n = strtol(p, &p, 10);
+	}
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static uint64_t rdtsc(void)
+{
+	return __builtin_ia32_rdtsc();
+}
+
+/* Ticks of the time stamp counter in 10 ms, as seen now. */
+static uint64_t tsc_10ms(void)
+{
+	uint64_t start = rdtsc();
+
+	usleep(10000);
+	return rdtsc() - start;
+}
+
+static void set_affinity(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+static volatile sig_atomic_t handled;
+static void count_signal(int sig)
+{
+	(void)sig;
+	handled++;
+}
+
+FIXTURE(vtl)
+{
+	int mshv, vtl, tick;
+	unsigned int cpu;
+	uint8_t *memory;
+	volatile struct mshv_vtl_run *run;
+};
+
+/* An L2 on the last CPU, where this thread is; its helpers are elsewhere. */
+FIXTURE_SETUP(vtl)
+{
+	struct mshv_vtl_emul_memory mem = { .length = 4 * PAGE };
+
+	write_file(KNOBS "reenter", "0");
+	write_file(KNOBS "plant", "0");
+	write_file(EMUL_KNOBS "exit_class", "0x1100");
+	write_file(EMUL_KNOBS "refuse", "0");
+	self->mshv = open("/dev/mshv", O_RDWR | O_CLOEXEC);
+	if (self->mshv < 0)
+		SKIP(return, "no /dev/mshv");
+	self->vtl = ioctl(self->mshv, MSHV_CREATE_VTL, NULL);
+	ASSERT_GE(self->vtl, 0);
+	self->cpu = get_nprocs() - 1;
+	set_affinity(self->cpu);
+	self->run = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, self->vtl,
+			 (off_t)self->cpu * PAGE);
+	ASSERT_NE((void *)self->run, MAP_FAILED);
+	self->memory = mmap(NULL, mem.length, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE((void *)self->memory, MAP_FAILED);
+	mem.addr = (uintptr_t)self->memory;
+	ASSERT_EQ(ioctl(self->vtl, MSHV_VTL_EMUL_SET_MEMORY, &mem), 0);
+	memcpy(self->memory + CODE, spin, sizeof(spin));
+
+	memset((void *)self->run, 0, sizeof(*self->run));
+	self->run->entry_rcx = 1ull << TDX_ENTRY_VM_SHIFT;
+	self->run->l2_enter_guest_state.rip = CODE;
+	self->run->l2_enter_guest_state.rflags = 2;
+	*(volatile uint16_t *)self->run->fx_state = 0x37f;
+	*(volatile uint32_t *)(self->run->fx_state + 24) = 0x1f80;
+	self->tick = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	ASSERT_GE(self->tick, 0);
+}
+
+FIXTURE_TEARDOWN(vtl)
+{
+	write_file(KNOBS "reenter", "0");
+	write_file(KNOBS "plant", "0");
+	write_file(EMUL_KNOBS "exit_class", "0x1100");
+	write_file(EMUL_KNOBS "refuse", "0");
+	close(self->vtl);
+	close(self->mshv);
+}
+
+/* Enter the L2; an interrupt comes in a millisecond, on this CPU. 0, or the errno. */
+static int enter(FIXTURE_DATA(vtl) *self)
+{
+	const struct itimerspec its = { .it_value = { 0, 1000000 } };
+
+	timerfd_settime(self->tick, 0, &its, NULL);
+	return ioctl(self->vtl, MSHV_VTL_RETURN_TO_LOWER_VTL) ? errno : 0;
+}
+
+/* The mode that this kernel must enter in if @mode is asked for. */
+static unsigned int expected_mode(unsigned int mode)
+{
+	mode &= 0xf;
+	if (!mode || get_nprocs_conf() == 1)
+		return FAST;
+	return mode == 2 && has_idle_thread() ? IDLE_THREAD : PLAY_IDLE;
+}
+
+TEST_F(vtl, extensions)
+{
+	static const int want[] = { 0, 0, 0, 1, 0 };
+	uint32_t cap;
+
+	for (cap = 0; cap < 5; cap++)
+		EXPECT_EQ(ioctl(self->mshv, MSHV_CHECK_EXTENSION, &cap), want[cap]);
+	EXPECT_EQ(ioctl(self->mshv, MSHV_CHECK_EXTENSION, &cap), -1);
+	EXPECT_EQ(errno, EOPNOTSUPP);
+	EXPECT_EQ(ioctl(self->mshv, MSHV_VTL_RETURN_TO_LOWER_VTL), -1);
+	EXPECT_EQ(errno, ENOTTY);
+	EXPECT_EQ(ioctl(self->vtl, MSHV_CREATE_VTL), -1);
+	EXPECT_EQ(errno, ENOTTY);
+}
+
+static sigjmp_buf fault;
+static void on_fault(int sig)
+{
+	siglongjmp(fault, sig);
+}
+
+/* The signal that a read of @p brings, or 0. */
+static int touch(volatile uint8_t *p)
+{
+	int sig = sigsetjmp(fault, 1);
+
+	if (!sig)
+		(void)*p;
+	return sig;
+}
+
+TEST_F(vtl, run_page_is_mapped_by_faults)
+{
+	unsigned int cpus = get_nprocs_conf();
+	char line[512], start[32];
+	volatile uint8_t *p;
+	bool found = false, ours = false;
+	FILE *f;
+
+	/* Any shape maps; a CPU that there is not is SIGBUS, as another kind of page. */
+	signal(SIGBUS, on_fault);
+	p = mmap(NULL, (cpus + 1) * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, self->vtl, 0);
+	ASSERT_NE((void *)p, MAP_FAILED);
+	self->run->exit_message[0] = 0x5a;
+	EXPECT_EQ(p[self->cpu * PAGE + offsetof(struct mshv_vtl_run, exit_message)], 0x5a);
+	EXPECT_EQ(touch(p + cpus * PAGE), SIGBUS);
+	for (off_t kind = 1; kind < 6; kind++) {
+		p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->vtl, (kind << 16) * PAGE);
+		ASSERT_NE((void *)p, MAP_FAILED);
+		EXPECT_EQ(touch(p), SIGBUS);
+	}
+
+	/* Ordinary memory, so that others can pin it. */
+	f = fopen("/proc/self/smaps", "re");
+	if (!f)
+		SKIP(return, "no /proc/self/smaps");
+	snprintf(start, sizeof(start), "%lx-", (unsigned long)self->run);
+	while (fgets(line, sizeof(line), f)) {
+		if (strchr(line, '-') && !strchr(line, ':'))
+			ours = false;
+		if (!strncmp(line, start, strlen(start)))
+			ours = true;
+		if (!ours || strncmp(line, "VmFlags:", 8))
+			continue;
+		found = true;
+		ours = false;
+		EXPECT_EQ(strstr(line, " io"), NULL);
+		EXPECT_EQ(strstr(line, " pf"), NULL);
+		EXPECT_EQ(strstr(line, " mm"), NULL);
+	}
+	fclose(f);
+	EXPECT_TRUE(found);
+}
+
+TEST_F(vtl, registers_one_at_a_time)
+{
+	struct hv_register_assoc reg = { .name = HV_X64_REGISTER_DR0, .value = { 0x1234 } };
+	struct mshv_vp_registers arg = { .count = 1, .regs_ptr = (uintptr_t)&reg };
+
+	ASSERT_EQ(ioctl(self->vtl, MSHV_SET_VP_REGISTERS, &arg), 0);
+	reg.value[0] = 0;
+	ASSERT_EQ(ioctl(self->vtl, MSHV_GET_VP_REGISTERS, &arg), 0);
+	EXPECT_EQ(reg.value[0], 0x1234);
+	for (arg.count = 0; arg.count < 4; arg.count += 2) {
+		EXPECT_EQ(ioctl(self->vtl, MSHV_GET_VP_REGISTERS, &arg), -1);
+		EXPECT_EQ(errno, EINVAL);
+		EXPECT_EQ(ioctl(self->vtl, MSHV_SET_VP_REGISTERS, &arg), -1);
+		EXPECT_EQ(errno, EINVAL);
+	}
+	/* DR7 is not shared, and no hypervisor is asked. */
+	arg.count = 1;
+	reg.name = HV_X64_REGISTER_DR6 + 1;
+	EXPECT_EQ(ioctl(self->vtl, MSHV_GET_VP_REGISTERS, &arg), -1);
+	EXPECT_EQ(errno, EINVAL);
+}
+
+FIXTURE(mode)
+{
+	FIXTURE_DATA(vtl) v;
+};
+
+FIXTURE_VARIANT(mode)
+{
+	unsigned int enter_mode;
+	unsigned int reenter;
+};
+
+FIXTURE_VARIANT_ADD(mode, fast) { .enter_mode = 0x00 };
+FIXTURE_VARIANT_ADD(mode, play_idle) { .enter_mode = 0x01 };
+FIXTURE_VARIANT_ADD(mode, idle_thread) { .enter_mode = 0x02 };
+FIXTURE_VARIANT_ADD(mode, any_other) { .enter_mode = 0x07 };
+FIXTURE_VARIANT_ADD(mode, fast_0x10) { .enter_mode = 0x10, .reenter = 1 };
+FIXTURE_VARIANT_ADD(mode, fast_0x20) { .enter_mode = 0x20, .reenter = 2 };
+FIXTURE_VARIANT_ADD(mode, play_idle_0x01) { .enter_mode = 0x01, .reenter = 2 };
+FIXTURE_VARIANT_ADD(mode, play_idle_0x21) { .enter_mode = 0x21, .reenter = 1 };
+FIXTURE_VARIANT_ADD(mode, idle_thread_0x12) { .enter_mode = 0x12, .reenter = 2 };
+
+FIXTURE_SETUP(mode)
+{
+	vtl_setup(_metadata, &self->v, NULL);
+}
+
+FIXTURE_TEARDOWN(mode)
+{
+	vtl_teardown(_metadata, &self->v, NULL);
+}
+
+/* The low nibble says how each entry of an ioctl is made; the upper one nothing. */
+TEST_F(mode, each_entry_is_in_the_first)
+{
+	unsigned int mode = expected_mode(variant->enter_mode), n = SOME * (variant->reenter + 1);
+	unsigned long before[MODES], after[MODES];
+	char text[8];
+	long slept;
+
+	if ((variant->enter_mode & 0xf) == 2 && !has_idle_thread())
+		TH_LOG("no idle-thread mode here: play idle");
+	snprintf(text, sizeof(text), "%u", variant->reenter);
+	ASSERT_EQ(write_file(KNOBS "reenter", text), 0);
+	self->v.run->enter_mode = variant->enter_mode;
+	ASSERT_EQ(read_entries(before), 0);
+	slept = switches();
+	for (unsigned int i = 0; i < SOME; i++) {
+		ASSERT_EQ(enter(&self->v), 0);
+		EXPECT_EQ(self->v.run->exit_info.rax, RAX_INTERRUPT);
+	}
+	slept = switches() - slept;
+	ASSERT_EQ(read_entries(after), 0);
+	for (unsigned int i = 0; i < MODES; i++)
+		EXPECT_EQ(after[i] - before[i], i == mode ? n : 0);
+	/* The VMM's task sleeps while the idle task enters. */
+	if (mode == IDLE_THREAD) {
+		EXPECT_GE(slept, n);
+	} else {
+		EXPECT_LT(slept, SOME / 2);
+	}
+}
+
+FIXTURE(halted)
+{
+	FIXTURE_DATA(vtl) v;
+	uint64_t ms10;
+};
+
+FIXTURE_VARIANT(halted)
+{
+	unsigned int enter_mode;
+};
+
+FIXTURE_VARIANT_ADD(halted, fast) { .enter_mode = 0x20 };
+FIXTURE_VARIANT_ADD(halted, play_idle) { .enter_mode = 0x01 };
+FIXTURE_VARIANT_ADD(halted, idle_thread) { .enter_mode = 0x02 };
+
+FIXTURE_SETUP(halted)
+{
+	vtl_setup(_metadata, &self->v, NULL);
+	if (_metadata->exit_code)
+		return;
+	self->ms10 = tsc_10ms();
+	self->v.run->enter_mode = variant->enter_mode;
+	self->v.run->flags = MSHV_VTL_RUN_FLAG_HALTED;
+}
+
+FIXTURE_TEARDOWN(halted)
+{
+	vtl_teardown(_metadata, &self->v, NULL);
+}
+
+static void set_deadline(FIXTURE_DATA(halted) *self, uint64_t deadline)
+{
+	self->v.run->l2_tsc_deadline.deadline = deadline;
+	self->v.run->l2_tsc_deadline.update = MSHV_VTL_TDX_L2_DEADLINE_UPDATE;
+}
+
+TEST_F(halted, no_deadline)
+{
+	for (unsigned int i = 0; i < SOME; i++) {
+		ASSERT_EQ(enter(&self->v), 0);
+		EXPECT_EQ(self->v.run->exit_info.rax, RAX_NOTHING);
+		EXPECT_EQ(self->v.run->l2_enter_guest_state.rip, CODE);
+	}
+}
+
+TEST_F(halted, past_deadline)
+{
+	for (unsigned int i = 0; i < SOME; i++) {
+		set_deadline(self, rdtsc() - 1);
+		ASSERT_EQ(enter(&self->v), 0);
+		EXPECT_EQ(self->v.run->exit_info.rax, REASON_TIMER);
+		EXPECT_EQ(self->v.run->l2_tsc_deadline.update, 0);
+		EXPECT_EQ(self->v.run->l2_enter_guest_state.rip, CODE);
+	}
+	/* It has expired: there is none any more. */
+	ASSERT_EQ(enter(&self->v), 0);
+	EXPECT_EQ(self->v.run->exit_info.rax, RAX_NOTHING);
+	/* 0 is none, and not the past. */
+	set_deadline(self, MSHV_VTL_TDX_L2_DEADLINE_DISARMED);
+	ASSERT_EQ(enter(&self->v), 0);
+	EXPECT_EQ(self->v.run->exit_info.rax, RAX_NOTHING);
+}
+
+TEST_F(halted, future_deadline)
+{
+	uint64_t deadline = rdtsc() + 5 * self->ms10;
+	bool other = false;
+
+	set_deadline(self, deadline);
+	for (;;) {
+		ASSERT_EQ(enter(&self->v), 0);
+		if (self->v.run->exit_info.rax != RAX_NOTHING)
+			break;
+		other = true;
+		EXPECT_EQ(self->v.run->l2_tsc_deadline.update, MSHV_VTL_TDX_L2_DEADLINE_UPDATE);
+	}
+	EXPECT_EQ(self->v.run->exit_info.rax, REASON_TIMER);
+	EXPECT_GE(rdtsc(), deadline);
+	/* Interrupts before the deadline end it too. */
+	EXPECT_TRUE(other);
+}
+
+/* A halt is no entry: a deadline that an entry takes is left for a later halt. */
+TEST_F(halted, deadline_of_an_entry)
+{
+	self->v.run->flags = 0;
+	set_deadline(self, rdtsc() + 1000 * self->ms10);
+	ASSERT_EQ(enter(&self->v), 0);
+	EXPECT_EQ(self->v.run->exit_info.rax, RAX_INTERRUPT);
+	EXPECT_EQ(self->v.run->l2_tsc_deadline.update, 0);
+	set_deadline(self, rdtsc() - 1);
+	ASSERT_EQ(enter(&self->v), 0);
+	self->v.run->flags = MSHV_VTL_RUN_FLAG_HALTED;
+	ASSERT_EQ(enter(&self->v), 0);
+	EXPECT_EQ(self->v.run->exit_info.rax, REASON_TIMER);
+}
+
+TEST_F(halted, cancelled)
+{
+	self->v.run->cancel = 1;
+	EXPECT_EQ(enter(&self->v), EINTR);
+}
+
+/* A thread that waits for the L2 of another to have been entered, and ends its run. */
+enum how { BY_KICK, BY_KICK_AND_WAIT, BY_POLL_FILE, BY_SIGNAL, BY_CANCEL_AND_KICK };
+
+struct helper {
+	FIXTURE_DATA(vtl) *v;
+	enum how how;
+	pthread_t thread, caller;
+	int event;
+	unsigned long entries;
+	volatile bool returned;
+	bool early, failed;
+};
+
+static int kick(FIXTURE_DATA(vtl) *v, uint64_t flags)
+{
+	uint64_t mask[128] = { 0 };
+	struct mshv_kick_cpus arg = {
+		.len = sizeof(mask), .cpu_mask_ptr = (uintptr_t)mask, .flags = flags,
+	};
+
+	mask[v->cpu / 64] = 1ull << v->cpu % 64;
+	return ioctl(v->vtl, MSHV_VTL_KICK_CPU, &arg) ? errno : 0;
+}
+
+static unsigned long all_entries(void)
+{
+	unsigned long n[MODES] = { 0 };
+
+	read_entries(n);
+	return n[FAST] + n[PLAY_IDLE] + n[IDLE_THREAD];
+}
+
+static void *end_run(void *arg)
+{
+	struct helper *h = arg;
+	uint64_t one = 1;
+	bool failed = false;
+
+	set_affinity(0);
+	/* A kick alone makes an exit, and ends no run. */
+	while (all_entries() < h->entries + 10) {
+		failed |= kick(h->v, 0);
+		usleep(1000);
+	}
+	h->early = h->returned;
+	switch (h->how) {
+	case BY_KICK:
+		failed |= kick(h->v, MSHV_KICK_CPUS_FLAG_CANCEL_CPU_RUN);
+		break;
+	case BY_KICK_AND_WAIT:
+		failed |= kick(h->v, MSHV_KICK_CPUS_FLAG_CANCEL_CPU_RUN |
+			       MSHV_KICK_CPUS_FLAG_WAIT_FOR_CPUS);
+		break;
+	case BY_POLL_FILE:
+		failed |= write(h->event, &one, sizeof(one)) != sizeof(one);
+		break;
+	case BY_SIGNAL:
+		failed |= pthread_kill(h->caller, SIGUSR1);
+		break;
+	case BY_CANCEL_AND_KICK:
+		h->v->run->cancel = 1;
+		failed |= kick(h->v, 0);
+	}
+	h->failed = failed;
+	return NULL;
+}
+
+FIXTURE(offload)
+{
+	FIXTURE_DATA(vtl) v;
+	int event;
+};
+
+FIXTURE_VARIANT(offload)
+{
+	unsigned int enter_mode;
+	enum how how;
+};
+
+FIXTURE_VARIANT_ADD(offload, kick) { .enter_mode = 0x20, .how = BY_KICK };
+FIXTURE_VARIANT_ADD(offload, kick_and_wait) { .enter_mode = 0x20, .how = BY_KICK_AND_WAIT };
+FIXTURE_VARIANT_ADD(offload, poll_file) { .enter_mode = 0x20, .how = BY_POLL_FILE };
+FIXTURE_VARIANT_ADD(offload, signal) { .enter_mode = 0x20, .how = BY_SIGNAL };
+FIXTURE_VARIANT_ADD(offload, cancel) { .enter_mode = 0x20, .how = BY_CANCEL_AND_KICK };
+FIXTURE_VARIANT_ADD(offload, play_idle_kick) { .enter_mode = 1, .how = BY_KICK };
+FIXTURE_VARIANT_ADD(offload, idle_thread_kick) { .enter_mode = 2, .how = BY_KICK };
+FIXTURE_VARIANT_ADD(offload, idle_thread_wait) { .enter_mode = 2, .how = BY_KICK_AND_WAIT };
+FIXTURE_VARIANT_ADD(offload, idle_thread_poll_file) { .enter_mode = 2, .how = BY_POLL_FILE };
+FIXTURE_VARIANT_ADD(offload, idle_thread_signal) { .enter_mode = 2, .how = BY_SIGNAL };
+
+FIXTURE_SETUP(offload)
+{
+	struct mshv_vtl_set_poll_file poll;
+
+	vtl_setup(_metadata, &self->v, NULL);
+	if (_metadata->exit_code)
+		return;
+	if (get_nprocs() < 2)
+		SKIP(return, "one CPU: nobody can end the run");
+	self->event = eventfd(0, EFD_CLOEXEC);
+	ASSERT_GE(self->event, 0);
+	poll.cpu = self->v.cpu;
+	poll.fd = self->event;
+	ASSERT_EQ(ioctl(self->v.vtl, MSHV_VTL_SET_POLL_FILE, &poll), 0);
+	signal(SIGUSR1, count_signal);
+	self->v.run->enter_mode = variant->enter_mode;
+}
+
+FIXTURE_TEARDOWN(offload)
+{
+	vtl_teardown(_metadata, &self->v, NULL);
+}
+
+/* Run the L2 until a helper ends it, which it does after ten entries or halts. */
+static int run_until_ended(FIXTURE_DATA(offload) *self, enum how how, struct helper *h)
+{
+	int ret;
+
+	memset(h, 0, sizeof(*h));
+	h->v = &self->v;
+	h->how = how;
+	h->caller = pthread_self();
+	h->event = self->event;
+	h->entries = all_entries();
+	if (pthread_create(&h->thread, NULL, end_run, h))
+		return -1;
+	ret = ioctl(self->v.vtl, MSHV_VTL_RETURN_TO_LOWER_VTL) ? errno : 0;
+	h->returned = true;
+	pthread_join(h->thread, NULL);
+	return ret;
+}
+
+/* Exits by interrupts of L1's are no exits for user space. */
+TEST_F(offload, pending_interrupts)
+{
+	struct helper h;
+
+	self->v.run->offload_flags = MSHV_VTL_OFFLOAD_FLAG_INTR_INJECT;
+	ASSERT_EQ(write_file(EMUL_KNOBS "exit_class", "0x1102"), 0);
+	EXPECT_EQ(run_until_ended(self, variant->how, &h), EINTR);
+	EXPECT_FALSE(h.early);
+	EXPECT_FALSE(h.failed);
+	/* The kernel does not take the cancel back. */
+	EXPECT_EQ(self->v.run->cancel, variant->how != BY_SIGNAL);
+	EXPECT_EQ(handled, variant->how == BY_SIGNAL);
+	EXPECT_EQ(self->v.run->l2_enter_guest_state.rip, CODE);
+}
+
+/* Nor are entries that are refused. */
+TEST_F(offload, refused_entries)
+{
+	struct helper h;
+
+	self->v.run->offload_flags = MSHV_VTL_OFFLOAD_FLAG_INTR_INJECT;
+	ASSERT_EQ(write_file(EMUL_KNOBS "refuse", "1"), 0);
+	EXPECT_EQ(run_until_ended(self, variant->how, &h), EINTR);
+	EXPECT_FALSE(h.early);
+	EXPECT_FALSE(h.failed);
+	EXPECT_EQ(self->v.run->exit_info.rax, RAX_NOTHING);
+}
+
+/* HLT leads to the halted state, and that to no entry. */
+TEST_F(offload, hlt)
+{
+	struct helper h;
+
+	memcpy(self->v.memory + CODE, hlt_spin, sizeof(hlt_spin));
+	self->v.run->offload_flags = MSHV_VTL_OFFLOAD_FLAG_INTR_INJECT;
+	/* An interrupt may come before the HLT does. */
+	ASSERT_EQ(write_file(EMUL_KNOBS "exit_class", "0x1102"), 0);
+	EXPECT_EQ(run_until_ended(self, variant->how, &h), EINTR);
+	EXPECT_FALSE(h.early);
+	EXPECT_FALSE(h.failed);
+	EXPECT_EQ(self->v.run->exit_info.rax, RAX_NOTHING);
+	EXPECT_EQ(self->v.run->flags, MSHV_VTL_RUN_FLAG_HALTED);
+	EXPECT_EQ(self->v.run->offload_flags, MSHV_VTL_OFFLOAD_FLAG_INTR_INJECT |
+					      MSHV_VTL_OFFLOAD_FLAG_HALT_HLT);
+	EXPECT_EQ(self->v.run->l2_enter_guest_state.rip, CODE + 1);
+
+	/* User space says that it goes on. */
+	self->v.run->flags = 0;
+	self->v.run->cancel = 0;
+	self->v.run->offload_flags = 0;
+	ASSERT_EQ(write_file(EMUL_KNOBS "exit_class", "0x1100"), 0);
+	ASSERT_EQ(enter(&self->v), 0);
+	EXPECT_EQ(self->v.run->exit_info.rax, RAX_INTERRUPT);
+	EXPECT_EQ(self->v.run->l2_enter_guest_state.rip, CODE + 1);
+}
+
+/* As is what waits in the halted state for its deadline. */
+TEST_F(offload, halted)
+{
+	struct helper h;
+
+	self->v.run->offload_flags = MSHV_VTL_OFFLOAD_FLAG_INTR_INJECT;
+	self->v.run->flags = MSHV_VTL_RUN_FLAG_HALTED;
+	EXPECT_EQ(run_until_ended(self, variant->how, &h), EINTR);
+	EXPECT_FALSE(h.early);
+	EXPECT_FALSE(h.failed);
+
+	/* The deadline is user space's. */
+	self->v.run->cancel = 0;
+	self->v.run->l2_tsc_deadline.deadline = rdtsc() + tsc_10ms();
+	self->v.run->l2_tsc_deadline.update = MSHV_VTL_TDX_L2_DEADLINE_UPDATE;
+	EXPECT_EQ(enter(&self->v), 0);
+	EXPECT_EQ(self->v.run->exit_info.rax, REASON_TIMER);
+}
+
+/* A CPU that idles while the VMM sleeps has the deadline too, and changes RAX then. */
+TEST_F(vtl, deadline_while_the_cpu_idles)
+{
+	uint64_t ms10 = tsc_10ms();
+
+	if (!has_idle_thread())
+		SKIP(return, "not the driver's idle routine");
+	ASSERT_EQ(enter(self), 0);
+	self->run->l2_tsc_deadline.deadline = rdtsc() + 2 * ms10;
+	self->run->l2_tsc_deadline.update = MSHV_VTL_TDX_L2_DEADLINE_UPDATE;
+	EXPECT_EQ(self->run->exit_info.rax, RAX_INTERRUPT);
+	for (unsigned int i = 0; i < 100 && self->run->exit_info.rax == RAX_INTERRUPT; i++)
+		usleep(10000);
+	EXPECT_EQ(self->run->exit_info.rax, REASON_TIMER);
+	EXPECT_EQ(self->run->l2_tsc_deadline.update, 0);
+}
+
+/* Without the flag each of these goes to user space. */
+TEST_F(vtl, no_offload_without_the_flag)
+{
+	self->run->offload_flags = (uint8_t)~MSHV_VTL_OFFLOAD_FLAG_INTR_INJECT;
+	ASSERT_EQ(write_file(EMUL_KNOBS "exit_class", "0x1102"), 0);
+	ASSERT_EQ(enter(self), 0);
+	EXPECT_EQ(self->run->exit_info.rax,
+		  (uint64_t)TDX_CLASS_L2_EXIT_PENDING_INTERRUPT << 32 | REASON_HW_INTERRUPT);
+	ASSERT_EQ(write_file(EMUL_KNOBS "exit_class", "0x1100"), 0);
+	ASSERT_EQ(write_file(EMUL_KNOBS "refuse", "1"), 0);
+	ASSERT_EQ(enter(self), 0);
+	EXPECT_EQ(self->run->exit_info.rax, RAX_NOTHING);
+	ASSERT_EQ(write_file(EMUL_KNOBS "refuse", "0"), 0);
+
+	memcpy(self->memory + CODE, hlt_spin, sizeof(hlt_spin));
+	do {
+		ASSERT_EQ(enter(self), 0);
+	} while (self->run->exit_info.rax == RAX_INTERRUPT &&
+		 self->run->l2_enter_guest_state.rip == CODE);
+	EXPECT_EQ(self->run->exit_info.rax, REASON_HLT);
+	EXPECT_EQ(self->run->flags, 0);
+}
+
+/* An exit that is none of these goes to user space with the flag too. */
+TEST_F(vtl, offload_leaves_other_exits)
+{
+	self->run->offload_flags = MSHV_VTL_OFFLOAD_FLAG_INTR_INJECT;
+	ASSERT_EQ(enter(self), 0);
+	EXPECT_EQ(self->run->exit_info.rax, RAX_INTERRUPT);
+}
+
+/* With nothing to read, and RAX as it was. */
+TEST_F(vtl, cancel_before_an_entry)
+{
+	unsigned long n = all_entries();
+
+	self->run->exit_info.rax = 0x1234;
+	self->run->cancel = 1;
+	for (unsigned int mode = 0; mode < MODES; mode++) {
+		self->run->enter_mode = mode;
+		EXPECT_EQ(enter(self), EINTR);
+	}
+	EXPECT_EQ(self->run->exit_info.rax, 0x1234);
+	EXPECT_EQ(self->run->cancel, 1);
+	EXPECT_EQ(all_entries(), n);
+}
+
+/* Signals that came when a system call had returned 0, on its way to user space. */
+static volatile sig_atomic_t at_return;
+static void count_returns(int sig, siginfo_t *info, void *context)
+{
+	const greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+	const uint8_t *insn = (const uint8_t *)regs[REG_RIP] - 2;
+
+	(void)info;
+	count_signal(sig);
+	at_return += insn[0] == 0x0f && insn[1] == 0x05 && !regs[REG_RAX];
+}
+
+/* After an exit the ioctl returns 0, and the handler runs before it does so here. */
+TEST_F(vtl, signal_after_an_exit)
+{
+	const struct sigaction action = { .sa_sigaction = count_returns, .sa_flags = SA_SIGINFO };
+	const struct itimerval its = { .it_value = { 0, 1000 } };
+	unsigned int seen = 0, unread = 0;
+	sig_atomic_t before, returns;
+	int ret;
+
+	ASSERT_EQ(sigaction(SIGALRM, &action, NULL), 0);
+	for (unsigned int i = 0; i < 1000 && seen < 10; i++) {
+		before = handled;
+		returns = at_return;
+		self->run->exit_info.rax = 0;
+		ASSERT_EQ(setitimer(ITIMER_REAL, &its, NULL), 0);
+		ret = ioctl(self->vtl, MSHV_VTL_RETURN_TO_LOWER_VTL) ? errno : 0;
+		if (!ret && at_return != returns && self->run->exit_info.rax == RAX_INTERRUPT)
+			seen++;
+		/* It may come in the ioctl before the entry. */
+		if (ret) {
+			ASSERT_EQ(ret, EINTR);
+			EXPECT_NE(handled, before);
+			unread++;
+		}
+		/* Another interrupt may have been first. */
+		while (handled == before)
+			usleep(100);
+	}
+	EXPECT_EQ(seen, 10);
+	TH_LOG("%u with an exit, %u without", seen, unread);
+}
+
+TEST_F(vtl, kick_interrupts)
+{
+	long call = interrupts("CAL:", self->cpu), resched = interrupts("RES:", self->cpu);
+	struct mshv_kick_cpus arg = { 0 };
+
+	if (get_nprocs() < 2)
+		SKIP(return, "one CPU");
+	set_affinity(0);
+	for (unsigned int i = 0; i < SOME; i++)
+		ASSERT_EQ(kick(self, MSHV_KICK_CPUS_FLAG_WAIT_FOR_CPUS), 0);
+	EXPECT_GE(interrupts("CAL:", self->cpu) - call, SOME);
+	EXPECT_EQ(self->run->cancel, 0);
+	for (unsigned int i = 0; i < SOME; i++) {
+		ASSERT_EQ(kick(self, 0), 0);
+		usleep(2000);
+	}
+	EXPECT_GE(interrupts("RES:", self->cpu) - resched, SOME);
+	EXPECT_EQ(self->run->cancel, 0);
+	ASSERT_EQ(kick(self, MSHV_KICK_CPUS_FLAG_CANCEL_CPU_RUN), 0);
+	EXPECT_EQ(self->run->cancel, 1);
+	self->run->cancel = 0;
+	ASSERT_EQ(kick(self, MSHV_KICK_CPUS_FLAG_CANCEL_CPU_RUN |
+			     MSHV_KICK_CPUS_FLAG_WAIT_FOR_CPUS), 0);
+	EXPECT_EQ(self->run->cancel, 1);
+	self->run->cancel = 0;
+
+	/* Not the caller's own CPU. */
+	set_affinity(self->cpu);
+	ASSERT_EQ(kick(self, MSHV_KICK_CPUS_FLAG_CANCEL_CPU_RUN), 0);
+	EXPECT_EQ(self->run->cancel, 0);
+
+	EXPECT_EQ(ioctl(self->vtl, MSHV_VTL_KICK_CPU, &arg), 0);
+	arg.len = 8;
+	EXPECT_EQ(ioctl(self->vtl, MSHV_VTL_KICK_CPU, &arg), -1);
+	EXPECT_EQ(errno, EFAULT);
+	EXPECT_EQ(ioctl(self->vtl, MSHV_VTL_KICK_CPU, NULL), -1);
+	EXPECT_EQ(errno, EFAULT);
+}
+
+TEST_F(vtl, poll_file)
+{
+	struct mshv_vtl_set_poll_file arg = { .cpu = self->cpu };
+	int first = eventfd(0, EFD_CLOEXEC), second = eventfd(0, EFD_CLOEXEC), ends[2];
+	uint64_t one = 1;
+
+	ASSERT_GE(first, 0);
+	ASSERT_GE(second, 0);
+	arg.fd = first;
+	ASSERT_EQ(ioctl(self->vtl, MSHV_VTL_SET_POLL_FILE, &arg), 0);
+	ASSERT_EQ(write(first, &one, sizeof(one)), sizeof(one));
+	EXPECT_EQ(self->run->cancel, 1);
+	EXPECT_EQ(enter(self), EINTR);
+	/* One takes the other's place. */
+	self->run->cancel = 0;
+	arg.fd = second;
+	ASSERT_EQ(ioctl(self->vtl, MSHV_VTL_SET_POLL_FILE, &arg), 0);
+	ASSERT_EQ(write(first, &one, sizeof(one)), sizeof(one));
+	EXPECT_EQ(self->run->cancel, 0);
+	EXPECT_EQ(enter(self), 0);
+	ASSERT_EQ(write(second, &one, sizeof(one)), sizeof(one));
+	EXPECT_EQ(self->run->cancel, 1);
+	self->run->cancel = 0;
+
+	arg.fd = 999;
+	EXPECT_EQ(ioctl(self->vtl, MSHV_VTL_SET_POLL_FILE, &arg), -1);
+	EXPECT_EQ(errno, EBADFD);
+	arg.fd = self->vtl;
+	EXPECT_EQ(ioctl(self->vtl, MSHV_VTL_SET_POLL_FILE, &arg), -1);
+	EXPECT_EQ(errno, EINVAL);
+	arg.fd = first;
+	arg.cpu = 0xffffffff;
+	EXPECT_EQ(ioctl(self->vtl, MSHV_VTL_SET_POLL_FILE, &arg), -1);
+	EXPECT_EQ(errno, EINVAL);
+	EXPECT_EQ(ioctl(self->vtl, MSHV_VTL_SET_POLL_FILE, NULL), -1);
+	EXPECT_EQ(errno, EFAULT);
+
+	/* The driver holds the file, and lets go of it with the VTL's. */
+	signal(SIGPIPE, SIG_IGN);
+	ASSERT_EQ(pipe(ends), 0);
+	arg.cpu = self->cpu;
+	arg.fd = ends[0];
+	ASSERT_EQ(ioctl(self->vtl, MSHV_VTL_SET_POLL_FILE, &arg), 0);
+	close(ends[0]);
+	EXPECT_EQ(write(ends[1], &one, sizeof(one)), sizeof(one));
+	EXPECT_EQ(self->run->cancel, 1);
+	self->run->cancel = 0;
+	munmap((void *)self->run, PAGE);
+	close(self->vtl);
+	EXPECT_EQ(write(ends[1], &one, sizeof(one)), -1);
+	EXPECT_EQ(errno, EPIPE);
+}
+
+/* A file whose wait queue goes before it does: a thread's signals, when it ends. */
+static void *poll_own_signals(void *arg)
+{
+	FIXTURE_DATA(vtl) *v = arg;
+	struct mshv_vtl_set_poll_file poll = { .cpu = v->cpu };
+	pid_t pid = fork();
+	sigset_t set;
+	int status;
+
+	if (!pid) {
+		sigemptyset(&set);
+		sigaddset(&set, SIGUSR2);
+		sigprocmask(SIG_BLOCK, &set, NULL);
+		poll.fd = syscall(SYS_signalfd4, -1, &set, 8, 0);
+		if (ioctl(v->vtl, MSHV_VTL_SET_POLL_FILE, &poll))
+			_exit(1);
+		raise(SIGUSR2);
+		_exit(v->run->cancel == 1 ? 0 : 2);
+	}
+	return waitpid(pid, &status, 0) == pid && !status ? arg : NULL;
+}
+
+TEST_F(vtl, poll_file_outlives_its_queue)
+{
+	struct mshv_vtl_set_poll_file arg = { .cpu = self->cpu };
+
+	for (unsigned int i = 0; i < SOME; i++) {
+		self->run->cancel = 0;
+		ASSERT_NE(poll_own_signals(self), NULL);
+	}
+	arg.fd = eventfd(0, EFD_CLOEXEC);
+	EXPECT_EQ(ioctl(self->vtl, MSHV_VTL_SET_POLL_FILE, &arg), 0);
+}
+
+FIXTURE(exit_info)
+{
+	FIXTURE_DATA(vtl) v;
+};
+
+FIXTURE_VARIANT(exit_info)
+{
+	unsigned int enter_mode;
+};
+
+FIXTURE_VARIANT_ADD(exit_info, fast) { .enter_mode = 0 };
+FIXTURE_VARIANT_ADD(exit_info, play_idle) { .enter_mode = 1 };
+FIXTURE_VARIANT_ADD(exit_info, idle_thread) { .enter_mode = 2 };
+
+FIXTURE_SETUP(exit_info)
+{
+	vtl_setup(_metadata, &self->v, NULL);
+	if (_metadata->exit_code)
+		return;
+	self->v.run->enter_mode = variant->enter_mode;
+}
+
+FIXTURE_TEARDOWN(exit_info)
+{
+	vtl_teardown(_metadata, &self->v, NULL);
+}
+
+/* An error changes RAX; RCX and RDX are the operands, and nothing is the kernel's. */
+TEST_F(exit_info, after_an_error)
+{
+	volatile struct tdx_vp_enter_regs *info = &self->v.run->exit_info;
+
+	for (unsigned int i = 0; i < SOME; i++) {
+		memset((void *)info, 0x55, sizeof(*info));
+		self->v.run->entry_rcx = 0;
+		ASSERT_EQ(enter(&self->v), 0);
+		EXPECT_EQ(info->rax, TDX_STATUS_OPERAND_INVALID | TDX_OPERAND_RCX);
+		EXPECT_EQ(info->rcx, 0);
+		EXPECT_EQ(info->rdx % PAGE, offsetof(struct mshv_vtl_run, l2_enter_guest_state));
+		EXPECT_EQ(info->rsi | info->rdi, 0);
+		EXPECT_EQ(info->r8, 0);
+		EXPECT_EQ(info->r9, 0);
+		EXPECT_EQ(info->r10, 0);
+		EXPECT_EQ(info->r11, 0);
+		EXPECT_EQ(info->r12, 0);
+		EXPECT_EQ(info->r13, 0);
+	}
+}
+
+/* Of an interrupt, none of these has anything. */
+TEST_F(exit_info, after_an_exit)
+{
+	volatile struct tdx_vp_enter_regs *info = &self->v.run->exit_info;
+
+	for (unsigned int i = 0; i < SOME; i++) {
+		memset((void *)info, 0x55, sizeof(*info));
+		ASSERT_EQ(enter(&self->v), 0);
+		EXPECT_EQ(info->rax, RAX_INTERRUPT);
+		EXPECT_EQ(info->rcx | info->rdx, 0);
+		EXPECT_EQ(info->r8, 0);
+		EXPECT_EQ(info->r10, 0);
+		EXPECT_EQ(info->r11 >> 32, 0);
+		EXPECT_EQ(info->r12, 0);
+		EXPECT_EQ(info->r13, 0);
+	}
+}
+
+/* One call for each return from an ioctl that entered; none for a halt. */
+TEST_F(exit_info, own_user_return_notifier)
+{
+	long calls = read_user_returns();
+
+	if (calls < 0)
+		SKIP(return, "no user-return notifiers in this kernel");
+	for (unsigned int i = 0; i < SOME; i++) {
+		ASSERT_EQ(enter(&self->v), 0);
+		EXPECT_EQ(read_user_returns(), calls + i + 1);
+	}
+	ASSERT_EQ(write_file(KNOBS "reenter", "3"), 0);
+	calls = read_user_returns();
+	ASSERT_EQ(enter(&self->v), 0);
+	/* Another task may go to user space here while this one sleeps. */
+	if (expected_mode(variant->enter_mode) == IDLE_THREAD) {
+		EXPECT_GE(read_user_returns(), calls + 1);
+	} else {
+		EXPECT_EQ(read_user_returns(), calls + 1);
+	}
+	ASSERT_EQ(write_file(KNOBS "reenter", "0"), 0);
+	calls = read_user_returns();
+	self->v.run->flags = MSHV_VTL_RUN_FLAG_HALTED;
+	ASSERT_EQ(enter(&self->v), 0);
+	EXPECT_EQ(read_user_returns(), calls);
+}
+
+/* The fault for other tests to find: the L2's DR1 is not what is read. */
+TEST_F(exit_info, planted_fault)
+{
+	struct hv_register_assoc reg = { .name = HV_X64_REGISTER_DR0 + 1 };
+	struct mshv_vp_registers arg = { .count = 1, .regs_ptr = (uintptr_t)&reg };
+
+	for (int on = 0; on < 2; on++) {
+		ASSERT_EQ(write_file(KNOBS "plant", on ? "1" : "0"), 0);
+		reg.value[0] = 0x1234;
+		ASSERT_EQ(ioctl(self->v.vtl, MSHV_SET_VP_REGISTERS, &arg), 0);
+		ASSERT_EQ(enter(&self->v), 0);
+		ASSERT_EQ(ioctl(self->v.vtl, MSHV_GET_VP_REGISTERS, &arg), 0);
+		EXPECT_EQ(reg.value[0] == 0x1234, !on);
+	}
+}
+
+/* A second thread on a CPU where one waits for the idle task: both get exits. */
+static void *enter_some(void *arg)
+{
+	FIXTURE_DATA(vtl) *v = arg;
+
+	set_affinity(v->cpu);
+	for (unsigned int i = 0; i < SOME; i++)
+		if (enter(v))
+			return NULL;
+	return arg;
+}
+
+TEST_F(vtl, two_threads_on_a_cpu)
+{
+	FIXTURE_DATA(vtl) other = *self;
+	pthread_t thread;
+	void *ret;
+
+	other.tick = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	ASSERT_GE(other.tick, 0);
+	self->run->enter_mode = MSHV_ENTER_IDLE_THREAD;
+	ASSERT_EQ(pthread_create(&thread, NULL, enter_some, &other), 0);
+	EXPECT_NE(enter_some(self), NULL);
+	ASSERT_EQ(pthread_join(thread, &ret), 0);
+	EXPECT_NE(ret, NULL);
+}
+
+/* A task that is moved while it waits stays until the exit, and leaves nothing behind. */
+static void *move(void *arg)
+{
+	struct helper *h = arg;
+	cpu_set_t set;
+
+	set_affinity(0);
+	while (!h->returned) {
+		for (unsigned int cpu = 0; cpu < 2; cpu++) {
+			CPU_ZERO(&set);
+			CPU_SET(cpu, &set);
+			h->failed |= pthread_setaffinity_np(h->caller, sizeof(set), &set) != 0;
+		}
+	}
+	return NULL;
+}
+
+TEST_F(vtl, moved_while_it_waits)
+{
+	struct helper h = { .v = self, .caller = pthread_self() };
+	volatile struct mshv_vtl_run *first;
+
+	if (get_nprocs() < 2)
+		SKIP(return, "one CPU");
+	/* It enters wherever it is. */
+	first = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, self->vtl, 0);
+	ASSERT_NE((void *)first, MAP_FAILED);
+	self->run->enter_mode = MSHV_ENTER_IDLE_THREAD;
+	memcpy((void *)first, (void *)self->run, sizeof(*first));
+	memcpy((uint8_t *)first + PAGE, (void *)self->run, sizeof(*first));
+	ASSERT_EQ(pthread_create(&h.thread, NULL, move, &h), 0);
+	for (unsigned int i = 0; i < SOME; i++)
+		EXPECT_EQ(enter(self), 0);
+	h.returned = true;
+	pthread_join(h.thread, NULL);
+	EXPECT_FALSE(h.failed);
+}
+
+TEST_HARNESS_MAIN

@@ -23,9 +23,9 @@
 #define EXIT_SKIP	4	/* as a selftest's */
 #define PAGE		4096u
 
-static const struct kind *const rooms[] = { perf_kinds, ptrace_kinds, task_kinds, vmm_kinds };
-
-#define ROOMS		(sizeof(rooms) / sizeof(rooms[0]))
+static const struct kind *const rooms[] = {
+	perf_kinds, ptrace_kinds, task_kinds, vmm_kinds, NULL
+};
 
 const struct kind *kind;
 struct vmm vmm;
@@ -140,7 +140,7 @@ static uint64_t find_run_page(void)
 	maps = fopen(path, "r");
 	while (maps && fgets(line, sizeof(line), maps))
 		if (strstr(line, "mshv_vtl") &&
-		    sscanf(line, "%" SCNx64 "-%*x %*s %" SCNx64, &start, &offset) == 2 &&
+		    sscanf(line, "%lx-%*x %*s %lx", &start, &offset) == 2 &&
 		    offset == (uint64_t)vmm.cpu * PAGE)
 			found = start;
 	if (maps)
@@ -197,15 +197,15 @@ static void on_term(int sig)
 
 static void list_kinds(void)
 {
-	for (unsigned int i = 0; i < ROOMS; i++)
-		for (const struct kind *k = rooms[i]; k->name; k++)
+	for (const struct kind *const *room = rooms; *room; room++)
+		for (const struct kind *k = *room; k->name; k++)
 			printf("%-18s %s%s\n", k->name, k->doc, k->wants_vmm ? " (PID)" : "");
 }
 
 static const struct kind *find_kind(const char *name)
 {
-	for (unsigned int i = 0; i < ROOMS; i++)
-		for (const struct kind *k = rooms[i]; k->name; k++)
+	for (const struct kind *const *room = rooms; *room; room++)
+		for (const struct kind *k = *room; k->name; k++)
 			if (!strcmp(k->name, name))
 				return k;
 	return NULL;

@@ -3,7 +3,6 @@
  * Breakpoints by perf.
  */
 #include <errno.h>
-#include <inttypes.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
 #include <mshv/mshv_vtl.h>
@@ -39,7 +38,7 @@ static uint64_t kernel_symbol(const char *name)
 	FILE *f = fopen("/proc/kallsyms", "r");
 
 	while (f && !found && fgets(line, sizeof(line), f))
-		if (sscanf(line, "%" SCNx64 " %*c %127s", &addr, symbol) == 2 &&
+		if (sscanf(line, "%lx %*c %127s", &addr, symbol) == 2 &&
 		    !strcmp(symbol, name))
 			found = addr;
 	if (f)

@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -39,7 +38,7 @@ static void wait_for_handler(void)
 			break;
 		}
 		while (fgets(line, sizeof(line), status))
-			sscanf(line, "SigCgt: %" SCNx64, &caught);
+			sscanf(line, "SigCgt: %lx", &caught);
 		fclose(status);
 		nap_us(1000);
 	}

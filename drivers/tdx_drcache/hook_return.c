@@ -101,7 +101,7 @@ static notrace void on_user_return(struct user_return_notifier *urn)
 	u32 events = task->nvcsw + task->nivcsw + drcache_call_interrupts();
 	bool returns = returns_from_l2(task_pt_regs(task));
 
-	if (unlikely(this_cpu_read(cpu_dr7) & DR_GLOBAL_ENABLE_MASK))
+	if (unlikely(raw_cpu_read(cpu_dr7) & DR_GLOBAL_ENABLE_MASK))
 		task = NULL;
 	if (unlikely(returns))
 		capture(r, task, events);

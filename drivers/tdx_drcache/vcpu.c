@@ -121,7 +121,7 @@ static __always_inline void vcpu_exit(u64 exit_rax, u64 entry_rcx, const u32 lat
 	 * L2 ran with them. Not hw_breakpoint_active(): with DEBUG_PREEMPT it
 	 * calls a function.
 	 */
-	if (unlikely(this_cpu_read(cpu_dr7) & DR_GLOBAL_ENABLE_MASK)) {
+	if (unlikely(raw_cpu_read(cpu_dr7) & DR_GLOBAL_ENABLE_MASK)) {
 		flags |= TDX_DRCACHE_L1_HWBP;
 		this_cpu_inc(drcache_cpu.l1_hwbp);
 	}

@@ -6,6 +6,19 @@
 
 fails() { ! "$@"; }
 
+# selftest NAME TEST: one of uapi's.
+selftest()
+{
+	uapi -t "$2" >/tmp/selftest 2>&1
+	status=$?
+	reason=$(sed -n 's/.*# SKIP *//p' /tmp/selftest)
+	if [ "$reason" ]; then
+		skip "$1" "$reason"
+	else
+		t "$1" sh -c "cat /tmp/selftest; exit $status"
+	fi
+}
+
 # An fprobe's handler is called where RCU is not watching: not before 6.10, and none of
 # the kernels here is configured to look.
 fprobe_sees_idle()
@@ -57,10 +70,10 @@ hook_tests()
 	fi
 	l1_knob reenter 0
 	[ "$hook" != fprobe ] || ftrace_tests
-	t "$hook: the preemption timer's reason" uapi -t preemption_timer_reason
-	t "$hook: a halt that ends by its deadline is no exit" uapi -t halt_is_no_exit
-	t "$hook: a 32-bit caller" uapi -t compat_caller
-	t "$hook: a run page that never comes holds up nobody" uapi -t run_page_that_never_comes
+	selftest "$hook: the preemption timer's reason" preemption_timer_reason
+	selftest "$hook: a halt that ends by its deadline is no exit" halt_is_no_exit
+	selftest "$hook: a 32-bit caller" compat_caller
+	selftest "$hook: a run page that never comes holds up nobody" run_page_that_never_comes
 	t "$hook: signals with handlers" drcvmm -n $some --signals 200 --verify=guest \
 		--max-misses $exact
 	t "$hook: GET_INFO beside owners that come and go counts no exit twice" info_beside_owners

@@ -20,7 +20,6 @@
 #include <sys/time.h>
 #include <sys/timerfd.h>
 #include <time.h>
-#include <ucontext.h>
 #include <mshv/mshv_vtl.h>
 
 #include "kselftest_harness.h"
@@ -758,50 +757,6 @@ TEST_F(vtl, cancel_before_an_entry)
 	EXPECT_EQ(all_entries(), n);
 }
 
-/* Signals that came when a system call had returned 0, on its way to user space. */
-static volatile sig_atomic_t at_return;
-static void count_returns(int sig, siginfo_t *info, void *context)
-{
-	const greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
-	const uint8_t *insn = (const uint8_t *)regs[REG_RIP] - 2;
-
-	(void)info;
-	count_signal(sig);
-	at_return += insn[0] == 0x0f && insn[1] == 0x05 && !regs[REG_RAX];
-}
-
-/* After an exit the ioctl returns 0, and the handler runs before it does so here. */
-TEST_F(vtl, signal_after_an_exit)
-{
-	const struct sigaction action = { .sa_sigaction = count_returns, .sa_flags = SA_SIGINFO };
-	const struct itimerval its = { .it_value = { 0, 1000 } };
-	unsigned int seen = 0, unread = 0;
-	sig_atomic_t before, returns;
-	int ret;
-
-	ASSERT_EQ(sigaction(SIGALRM, &action, NULL), 0);
-	for (unsigned int i = 0; i < 1000 && seen < 10; i++) {
-		before = handled;
-		returns = at_return;
-		self->run->exit_info.rax = 0;
-		ASSERT_EQ(setitimer(ITIMER_REAL, &its, NULL), 0);
-		ret = ioctl(self->vtl, MSHV_VTL_RETURN_TO_LOWER_VTL) ? errno : 0;
-		if (!ret && at_return != returns && self->run->exit_info.rax == RAX_INTERRUPT)
-			seen++;
-		/* It may come in the ioctl before the entry. */
-		if (ret) {
-			ASSERT_EQ(ret, EINTR);
-			EXPECT_NE(handled, before);
-			unread++;
-		}
-		/* Another interrupt may have been first. */
-		while (handled == before)
-			usleep(100);
-	}
-	EXPECT_EQ(seen, 10);
-	TH_LOG("%u with an exit, %u without", seen, unread);
-}
-
 TEST_F(vtl, kick_interrupts)
 {
 	long call = interrupts("CAL:", self->cpu), resched = interrupts("RES:", self->cpu);
@@ -1022,6 +977,44 @@ TEST_F(exit_info, own_user_return_notifier)
 	EXPECT_EQ(read_user_returns(), calls);
 }
 
+/*
+ * An entry is followed by a return of 0, with a signal pending or not, and the handler
+ * runs before that is seen here. Nothing but a signal before the entry is EINTR.
+ */
+TEST_F(exit_info, signals)
+{
+	const struct itimerval its = { .it_value = { 0, 1000 } };
+	unsigned int exits = 0, none = 0;
+	sig_atomic_t before;
+	unsigned long n;
+	int ret;
+
+	signal(SIGALRM, count_signal);
+	for (unsigned int i = 0; i < 10000 && exits < 50; i++) {
+		before = handled;
+		n = all_entries();
+		self->v.run->exit_info.rax = 0;
+		ASSERT_EQ(setitimer(ITIMER_REAL, &its, NULL), 0);
+		ret = ioctl(self->v.vtl, MSHV_VTL_RETURN_TO_LOWER_VTL) ? errno : 0;
+		if (ret) {
+			ASSERT_EQ(ret, EINTR);
+			ASSERT_EQ(all_entries(), n);
+			EXPECT_NE(handled, before);
+			EXPECT_EQ(self->v.run->exit_info.rax, 0);
+			none++;
+		} else {
+			ASSERT_EQ(all_entries(), n + 1);
+			EXPECT_EQ(self->v.run->exit_info.rax, RAX_INTERRUPT);
+			exits += handled != before;
+		}
+		/* Another interrupt may have been first. */
+		while (handled == before)
+			usleep(100);
+	}
+	EXPECT_EQ(exits, 50);
+	TH_LOG("%u with an exit, %u without", exits, none);
+}
+
 /* The fault for other tests to find: the L2's DR1 is not what is read. */
 TEST_F(exit_info, planted_fault)
 {
@@ -1063,6 +1056,48 @@ TEST_F(vtl, two_threads_on_a_cpu)
 	EXPECT_NE(enter_some(self), NULL);
 	ASSERT_EQ(pthread_join(thread, &ret), 0);
 	EXPECT_NE(ret, NULL);
+}
+
+/* Where the idle task gets no time there is no entry, and a signal ends the wait. */
+static void *signal_later(void *arg)
+{
+	struct helper *h = arg;
+
+	set_affinity(0);
+	usleep(200000);
+	h->early = all_entries() != h->entries;
+	h->failed = pthread_kill(h->caller, SIGUSR1);
+	return NULL;
+}
+
+TEST_F(vtl, woken_without_an_entry)
+{
+	struct helper h = { .v = self, .caller = pthread_self() };
+	pid_t busy;
+
+	if (get_nprocs() < 2 || !has_idle_thread())
+		SKIP(return, "no idle-thread mode, or one CPU");
+	signal(SIGUSR1, count_signal);
+	self->run->enter_mode = MSHV_ENTER_IDLE_THREAD;
+	self->run->exit_info.rax = 0x1234;
+	busy = fork();
+	ASSERT_GE(busy, 0);
+	while (!busy)
+		;
+	h.entries = all_entries();
+	ASSERT_EQ(pthread_create(&h.thread, NULL, signal_later, &h), 0);
+	EXPECT_EQ(ioctl(self->vtl, MSHV_VTL_RETURN_TO_LOWER_VTL), -1);
+	EXPECT_EQ(errno, EINTR);
+	pthread_join(h.thread, NULL);
+	EXPECT_FALSE(h.early);
+	EXPECT_FALSE(h.failed);
+	EXPECT_EQ(handled, 1);
+	EXPECT_EQ(all_entries(), h.entries);
+	EXPECT_EQ(self->run->exit_info.rax, 0x1234);
+	kill(busy, SIGKILL);
+	waitpid(busy, NULL, 0);
+	EXPECT_EQ(enter(self), 0);
+	EXPECT_EQ(self->run->exit_info.rax, RAX_INTERRUPT);
 }
 
 /* A task that is moved while it waits stays until the exit, and leaves nothing behind. */

@@ -130,25 +130,29 @@ static pid_t find_thread(void)
 	return found;
 }
 
-static uint64_t find_run_page(void)
+/* Look for the run page and, mapped once it is bound, the cache's page. */
+static bool find_pages(void)
 {
-	uint64_t start, offset, found = 0;
+	unsigned long start, offset;
 	char path[64], line[256];
+	bool bound = false;
 	FILE *maps;
 
 	snprintf(path, sizeof(path), "/proc/%d/maps", vmm.pid);
 	maps = fopen(path, "r");
-	while (maps && fgets(line, sizeof(line), maps))
+	while (maps && fgets(line, sizeof(line), maps)) {
+		bound |= !!strstr(line, "/dev/tdx_drcache");
 		if (strstr(line, "mshv_vtl") &&
 		    sscanf(line, "%lx-%*x %*s %lx", &start, &offset) == 2 &&
 		    offset == (uint64_t)vmm.cpu * PAGE)
-			found = start;
+			vmm.run_page = start;
+	}
 	if (maps)
 		fclose(maps);
-	return found;
+	return vmm.run_page && bound;
 }
 
-/* It has just been started. */
+/* It has just been started, and may need undisturbed what a kind takes from it. */
 static void wait_for_vmm(void)
 {
 	for (unsigned int i = 0; i < 10000 && !stopping; i++) {
@@ -157,8 +161,7 @@ static void wait_for_vmm(void)
 			return;
 		}
 		vmm.tid = find_thread();
-		vmm.run_page = find_run_page();
-		if (vmm.tid && vmm.run_page)
+		if (vmm.tid && find_pages())
 			return;
 		nap_us(1000);
 	}

@@ -119,9 +119,9 @@ const struct kind vmm_kinds[] = {
 	{ "move", "the VMM's thread is moved to another CPU and back",
 	  .wants_vmm = true, .pause_us = 500, .prepare = need_another_cpu, .strike = move },
 	{ "toggle", "write --values to --file in turn, from another CPU",
-	  .pause_us = 500, .prepare = check_toggle, .strike = toggle, .end = end_toggle },
+	  .wants_vmm = true, .pause_us = 500, .prepare = check_toggle, .strike = toggle, .end = end_toggle },
 	{ "toggle-here", "the same from the vCPU's CPU",
-	  .here = true, .pause_us = 500, .prepare = check_toggle, .strike = toggle,
-	  .end = end_toggle },
+	  .here = true, .wants_vmm = true, .pause_us = 500,
+	  .prepare = check_toggle, .strike = toggle, .end = end_toggle },
 	{ 0 }
 };

@@ -68,14 +68,22 @@ image_of()
 }
 ko_of() { echo "$builddir/modules-${1/#stock/stock-6.12}"; }
 
-# build_for stock|debug|kcsan|ohcl|broken
+# Edits of slot.h. Slow: the writer takes its time before each member, so that readers
+# meet it, and GET_REGS tells in bits 31:16 of flags how often it has retried. Broken:
+# the count that readers see meanwhile is even.
+slow='s/^\tWRITE_ONCE\(slot->[^s].*/\tfor (int i = 0; i < 4; i++) cpu_relax();\n&/
+	s/^\t\treturn snap->tsc < min_tsc/\t\tsnap->flags |= i << 16;\n&/'
+broken='s/(WRITE_ONCE\(slot->seq, seq \+) 1\)/\1 2)/'
+
+# build_for stock|debug|kcsan|ohcl|slow|broken
 build_for()
 {
 	case $1 in
+	slow)
+		"$topdir/scripts/build-modules" --edit "$slow" drivers/tdx_drcache/slot.h \
+			"$stock/kdir" "$(ko_of slow)" ;;
 	broken)
-		# Readers see an even count while the writer, slow, is at it.
-		"$topdir/scripts/build-modules" --edit \
-			's/(WRITE_ONCE\(slot->seq, seq \+) 1\)/\1 2)/; s/(WRITE_ONCE\(slot->dr6.*)/for (int i = 0; i < 500; i++) cpu_relax(); \1/' \
+		"$topdir/scripts/build-modules" --edit "$slow; $broken" \
 			drivers/tdx_drcache/slot.h "$stock/kdir" "$(ko_of broken)" ;;
 	debug)
 		"$topdir/scripts/build-modules" "$(kdir_of debug)" "$(ko_of debug)" W=1 \
@@ -87,7 +95,8 @@ build_for()
 
 build_selftests()
 {
-	quietly "$builddir/log/uapi.log" make -C "$topdir/tools" O="$bin" KSRC="$src" "$bin/uapi"
+	quietly "$builddir/log/selftests.log" make -C "$topdir/tools" O="$bin" KSRC="$src" \
+		"$bin"/{uapi,tdcall,vtl}
 }
 
 # After the builds: it looks at what they made, and lint builds for the stock kernel
@@ -131,6 +140,17 @@ boot_e2e()
 	RUN=e2e-$1 boot_stage "the end-to-end tests leave a clean log, $1 kernel" --l2 \
 		--timeout 1800 "${more[@]}" --env "EXITS=${EXITS:-$2}" \
 		"e2e-$1" "$(image_of "$1")" "$guest/e2e" "${emul[@]/#/$(ko_of "$1")/}" "${with[@]}"
+}
+
+# The test bed by itself.
+boot_ground()
+{
+	RUN=tdcall boot_stage "the tests of TDCALL leave a clean log" --quiet --l2 \
+		--timeout 900 tdcall "$(image_of stock)" "$guest/tdcall" \
+		"$(ko_of stock)"/{tdx_emul,mshv_vtl_emul,tdcall_raw}.ko "$bin/tdcall"
+	RUN=vtl boot_stage "the tests of the stand-in leave a clean log" --quiet --l2 \
+		--timeout 900 vtl "$(image_of stock)" "$guest/vtl" \
+		"$(ko_of stock)"/{tdx_emul,mshv_vtl_emul}.ko "$bin"/{vtl,drcvmm} "$guest/ktap.sh"
 }
 
 # boot_fuzz OPERATIONS [SEED [QUICK]]: with QUICK without what makes the kernel slow
@@ -177,23 +197,37 @@ boot_ohcl()
 		"${emul[@]/#/$(ko_of ohcl)/}" "${with[@]}"
 }
 
-# boot_stress EXITS [KERNEL]
+# stress MACHINE KERNEL MODULES ENV: MODULES as ko_of takes them
+stress()
+{
+	"$topdir/scripts/boot" --quiet --memory 2G --timeout 7200 --env "$4" "$1" \
+		"$(image_of "$2")" "$guest/stress" "$(ko_of "$3")"/{tdx_drcache,drcache_stress}.ko \
+		"$bin"/{drcbind,torn} "$guest/ktap.sh"
+}
+
+# boot_stress EXITS [KERNEL]: the module as it is. How many publishes the reads meet
+# depends on the host; boot_slow is the one that has to meet enough.
 boot_stress()
 {
 	local kernel=${2:-stock}
-	RUN=stress-$kernel boot_stage "no torn snapshot in $1 exits, $kernel kernel" --quiet \
-		--memory 2G --timeout 7200 --env "EXITS=$1" "stress-$kernel" \
-		"$(image_of "$kernel")" "$guest/stress" \
-		"$(ko_of "$kernel")"/{tdx_drcache,drcache_stress}.ko \
-		"$bin"/{drcbind,torn} "$guest/ktap.sh"
+	echo "$builddir/run/stress-$kernel/ktap.log" >>"$runs"
+	stage "no torn snapshot in $1 exits, $kernel kernel" \
+		stress "stress-$kernel" "$kernel" "$kernel" "EXITS=$1"
+}
+
+# boot_slow PUBLISHES
+boot_slow()
+{
+	echo "$builddir/run/stress-slow/ktap.log" >>"$runs"
+	stage "no torn snapshot in reads that meet $1 publishes" \
+		stress stress-slow stock slow "MET=$1"
 }
 
 boot_broken()
 {
-	RUN=stress-broken boot_stage "a module that tears snapshots is caught" --quiet \
-		--env "EXITS=100000 BROKEN=1" stress-broken "$(image_of stock)" "$guest/stress" \
-		"$(ko_of broken)"/{tdx_drcache,drcache_stress}.ko \
-		"$bin"/{drcbind,torn} "$guest/ktap.sh"
+	echo "$builddir/run/stress-broken/ktap.log" >>"$runs"
+	stage "a module that tears snapshots is caught" \
+		stress stress-broken stock broken "MET=10000 BROKEN=1"
 }
 
 # boot_disturb EXITS [HOOKS]: exits in each row; with HOOKS those alone, and a planted fault

@@ -53,21 +53,21 @@ bool hv_isolation_type_snp(void);
 #endif
 
 /*
- * 6.10: the exit handler is skipped where RCU is not watching only if the kernel is
- * configured to look; before, always. Commits b0e28a4b5bec ("ftrace: make extra
- * rcu_is_watching() validation check optional") and e03c05ac9813 ("rethook: honor
+ * Is the exit handler skipped where RCU is not watching?
+ * Before 6.10: always.
+ * 6.10: only if the kernel is configured to look; commits b0e28a4b5bec ("ftrace: make
+ * extra rcu_is_watching() validation check optional") and e03c05ac9813 ("rethook: honor
  * CONFIG_FTRACE_VALIDATE_RCU_IS_WATCHING in rethook_try_get()").
- * 6.14: fprobes do not use rethook, which the second option is for.
+ * 6.14: fprobes use function graph tracing, not rethook. Seen to be skipped on 7.3, whose
+ * configuration does not ask for it; so assumed.
  */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 10, 0)
-#define DRCACHE_FPROBE_NEEDS_RCU	true
-#elif LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0) && \
+	LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0)
 #define DRCACHE_FPROBE_NEEDS_RCU					\
 	(IS_ENABLED(CONFIG_FTRACE_VALIDATE_RCU_IS_WATCHING) ||		\
 	 IS_ENABLED(CONFIG_KPROBE_EVENTS_ON_NOTRACE))
 #else
-#define DRCACHE_FPROBE_NEEDS_RCU					\
-	IS_ENABLED(CONFIG_FTRACE_VALIDATE_RCU_IS_WATCHING)
+#define DRCACHE_FPROBE_NEEDS_RCU	true
 #endif
 #endif
 

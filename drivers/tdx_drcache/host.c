@@ -28,6 +28,8 @@ const char *drcache_host_refusal(const struct drcache_host_facts *facts)
  * @tdx_guest: this kernel runs in a TDX trust domain
  * @device: there is a device of the name that OpenHCL's driver has. Drivers of other
  *	hosts have it too, so it counts only in a trust domain.
+ *
+ * Return: whether there is.
  */
 bool drcache_host_has_driver(bool emulated, bool tdx_guest, bool device)
 {

@@ -38,9 +38,10 @@ static bool has_device(void)
 }
 
 /**
- * drcache_host_driver_emulated() - is there a host driver whose L2s are emulated?
+ * drcache_host_driver_emulated() - look for a host driver whose L2s are emulated
  *
  * Context: May sleep.
+ * Return: whether there is one.
  */
 bool drcache_host_driver_emulated(void)
 {
@@ -51,11 +52,12 @@ bool drcache_host_driver_emulated(void)
 }
 
 /**
- * drcache_host_driver_present() - is there a host driver at all?
+ * drcache_host_driver_present() - look for any host driver
  *
  * A trust domain alone is not evidence: most have no L2.
  *
  * Context: May sleep.
+ * Return: whether there is one.
  */
 bool drcache_host_driver_present(void)
 {

@@ -27,7 +27,7 @@
 /* OpenHCL's SNP kernels do not set CC_ATTR_GUEST_SEV_SNP; Hyper-V's own flag tells. */
 static bool __init is_snp_guest(void)
 {
-	bool (*isolation_is_snp)(void) = symbol_get(hv_isolation_type_snp);
+	typeof(&hv_isolation_type_snp) isolation_is_snp = symbol_get(hv_isolation_type_snp);
 	bool snp = false;
 
 	if (isolation_is_snp) {

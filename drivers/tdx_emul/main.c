@@ -8,25 +8,26 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/cpuhotplug.h>
 #include <linux/kdebug.h>
 #include <linux/module.h>
 #include <linux/ptrace.h>
 #include <linux/tdx_emul.h>
 #include <linux/uaccess.h>
 #include <asm/cpufeature.h>
-#include <asm/svm.h>
 #include <asm/trapnr.h>
 
 #include "vp.h"
 
-/* Of MSR_VM_CR: SVM cannot be enabled. Kernels differ in its name. */
-#define VM_CR_SVMDIS	BIT(4)
-
 static const u8 tdcall_insn[] = { 0x66, 0x0f, 0x01, 0xcc };
 
-/* What cpuhp_setup_state() gave. */
-static int cpuhp_state;
+/* TDG.VP.ENTER ended in an exit, and not in an error or without an entry. */
+static bool is_exit(u64 rax)
+{
+	u32 class = rax >> TDX_CLASS_SHIFT;
+
+	return class == TDX_CLASS_L2_VM_ENTRY_FAILED ||
+	       (class < TDX_CLASS_ERROR && class != TDX_CLASS_PENDING_INTERRUPT);
+}
 
 /* A #UD in the kernel: if it was TDCALL, serve it. */
 static int on_die(struct notifier_block *nb, unsigned long why, void *data)
@@ -35,6 +36,7 @@ static int on_die(struct notifier_block *nb, unsigned long why, void *data)
 	struct pt_regs *pt = args->regs;
 	u8 insn[sizeof(tdcall_insn)];
 	struct tdx_vp_enter_regs regs;
+	u64 leaf = pt->ax;
 
 	if (why != DIE_TRAP || args->trapnr != X86_TRAP_UD || user_mode(pt))
 		return NOTIFY_DONE;
@@ -60,6 +62,11 @@ static int on_die(struct notifier_block *nb, unsigned long why, void *data)
 	pt->r11 = regs.r11;
 	pt->r12 = regs.r12;
 	pt->r13 = regs.r13;
+	if (leaf == TDX_LEAF_VP_ENTER && is_exit(regs.rax)) {
+		pt->bx = 0;
+		pt->r14 = 0;
+		pt->r15 = 0;
+	}
 	pt->ip += sizeof(tdcall_insn);
 	return NOTIFY_STOP;
 }
@@ -69,63 +76,34 @@ static struct notifier_block die_nb = {
 	.priority = INT_MAX,
 };
 
-static int __init check_machine(void)
+static int __init tdx_emul_init(void)
 {
-	u64 val;
+	int ret;
 
 	if (boot_cpu_has(X86_FEATURE_TDX_GUEST)) {
 		pr_err("this is a TDX trust domain: it has the real thing\n");
 		return -EPERM;
 	}
-	if (!boot_cpu_has(X86_FEATURE_SVM) || !boot_cpu_has(X86_FEATURE_NPT)) {
-		pr_err("the CPU has no AMD SVM with nested paging (in QEMU: -accel tcg -cpu max)\n");
-		return -ENODEV;
-	}
-	val = read_msr(MSR_VM_CR);
-	if (val & VM_CR_SVMDIS) {
-		pr_err("AMD SVM is disabled by the firmware\n");
-		return -ENODEV;
-	}
-	val = read_msr(MSR_EFER);
-	if (val & EFER_SVME) {
-		pr_err("AMD SVM is in use (by kvm_amd?)\n");
-		return -EBUSY;
-	}
-	return 0;
-}
-
-static int __init tdx_emul_init(void)
-{
-	int ret = check_machine();
-
+	ret = svm_check();
 	if (ret)
 		return ret;
-	ret = tdx_emul_vp_init();
+	tdx_emul_vp_init();
+	ret = svm_init();
 	if (ret)
 		return ret;
-	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "tdx_emul:online",
-				tdx_emul_vp_online, tdx_emul_vp_offline);
-	if (ret < 0)
-		goto err_fini;
-	cpuhp_state = ret;
 	ret = register_die_notifier(&die_nb);
-	if (ret)
-		goto err_cpuhp;
+	if (ret) {
+		svm_fini();
+		return ret;
+	}
 	pr_info("emulates TD partitioning on AMD SVM; nothing here is TDX\n");
 	return 0;
-
-err_cpuhp:
-	cpuhp_remove_state(cpuhp_state);
-err_fini:
-	tdx_emul_vp_fini();
-	return ret;
 }
 
 static void __exit tdx_emul_exit(void)
 {
 	unregister_die_notifier(&die_nb);
-	cpuhp_remove_state(cpuhp_state);
-	tdx_emul_vp_fini();
+	svm_fini();
 }
 
 module_init(tdx_emul_init);

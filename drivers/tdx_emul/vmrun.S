@@ -65,7 +65,9 @@ SYM_FUNC_START(tdx_emul_vmrun)
 	push	%rdi
 	mov	G_RDI(%rdi), %rdi
 
+	/* Not right before VMRUN, or the L2 would start in STI's shadow. */
 	sti
+	nop
 	vmrun	%rax
 	cli
 

@@ -7,6 +7,10 @@
 
 struct page;
 struct tdx_l2_enter_guest_state;
+struct tdx_vp_enter_regs;
+
+/* Of DEBUGCTL, a branch's single step and LBR, which all CPUs have. */
+#define TDX_EMUL_DEBUGCTL_MASK	(BIT(0) | BIT(1))
 
 void tdx_emul_vmrun(struct tdx_l2_enter_guest_state *gprs, u64 vmcb_pa, u64 host_pa);
 
@@ -24,9 +28,17 @@ static inline void write_msr(u32 msr, u64 val)
 	wrmsr(msr, (u32)val, (u32)(val >> 32));
 }
 
-int tdx_emul_vp_init(void);
-void tdx_emul_vp_fini(void);
-int tdx_emul_vp_online(unsigned int cpu);
-int tdx_emul_vp_offline(unsigned int cpu);
+void tdx_emul_vp_init(void);
+
+int svm_check(void);
+int svm_init(void);
+void svm_fini(void);
+void svm_reset(void);
+int svm_set_memory(struct page **pages, unsigned long nr_pages);
+bool svm_enter(unsigned int vm, struct tdx_l2_enter_guest_state *state,
+	       struct tdx_vp_enter_regs *regs);
+void svm_exit_info(unsigned int vm, struct tdx_vp_enter_regs *regs);
+u64 svm_read_field(unsigned int vm, u32 code);
+void svm_write_field(unsigned int vm, u32 code, u64 val);
 
 #endif /* _TDX_EMUL_VP_H */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What tdx_emul.ko gives to the stand-in for the host driver.
+ * The interface of tdx_emul.ko to the stand-in for the host driver.
  */
 #ifndef _LINUX_TDX_EMUL_H
 #define _LINUX_TDX_EMUL_H

@@ -4,30 +4,42 @@
  * partitioning: TDG.VP.ENTER, TDG.VP.RD and TDG.VP.WR. Numbers and layouts
  * only.
  *
- * The classes, the leaf numbers and what TDG.VP.ENTER returns in RAX, RCX and R8
- * to R12 are as read in the sources of the TDX module 1.5 and of OpenHCL's kernel.
- * The error codes, and what is in RDX, RSI and RDI, were not checked against
- * either: only the emulator and its callers use them.
+ * Source: intel/tdx-module, commit 1666adc494dbea5db99895f37125a338c20bec5a, named
+ * at each part below; src/td_dispatcher/vm_exits/tdg_vp_rd_wr.c of the 1.5 line (commit
+ * e18f1edc999e3afe26a6b86e4ce7ba37838d1dad) does the same.
  */
 #ifndef _TDX_TDG_VP_H
 #define _TDX_TDG_VP_H
 
 #include <linux/types.h>
 
-/* Leaf numbers, in RAX bits 15:0. */
+/*
+ * Leaf numbers, in RAX bits 15:0; bits 23:16 are the version, 0 here, and the others
+ * reserved. Source: include/tdx_api_defs.h, tdcall_leaf_opcode_t.
+ */
 #define TDX_LEAF_VP_RD			9
 #define TDX_LEAF_VP_WR			10
 #define TDX_LEAF_VP_ENTER			25
 #define TDX_LEAF_MASK			0xffffull
 
-/* The entry RCX of TDG.VP.ENTER: bits 53:52 are the VM index, 1 to 3. */
+/*
+ * The entry RCX of TDG.VP.ENTER: bits 53:52 are the VM index, 1 to the number of L2 VMs,
+ * at most 3; bits 1:0 ask for an invalidation; the others are reserved. RDX, the physical
+ * address of L2_ENTER_GUEST_STATE, is aligned. It is looked at first.
+ * Source: src/td_transitions/tdg_vp_enter.c.
+ */
+#define TDX_ENTRY_INVEPT_MASK		3ull
 #define TDX_ENTRY_VM_SHIFT		52
 #define TDX_ENTRY_VM_MASK		(3ull << TDX_ENTRY_VM_SHIFT)
 #define TDX_L2_VM_MAX			3
+#define TDX_L2_STATE_ALIGN		256
 
 /*
  * RAX after TDG.VP.ENTER is class << 32 | VMX exit reason. With
- * PENDING_INTERRUPT no L2 ran: the low half is 0 and is not a reason.
+ * PENDING_INTERRUPT no L2 ran: the low half is 0 and is not a reason. From ERROR on it
+ * is an error, which changes RAX alone; but L2_VM_ENTRY_FAILED, of TDX 2.0, writes all
+ * registers, and the L2 may have run before.
+ * Source: include/auto_gen_2_0/tdx_error_codes_defs.h, src/td_transitions/td_exit.c.
  */
 #define TDX_CLASS_SHIFT				32
 #define TDX_CLASS_SUCCESS			0x0000u
@@ -35,23 +47,49 @@
 #define TDX_CLASS_L2_EXIT_HOST_ROUTED_TDVMCALL	0x1101u
 #define TDX_CLASS_L2_EXIT_PENDING_INTERRUPT	0x1102u
 #define TDX_CLASS_PENDING_INTERRUPT		0x1120u
+#define TDX_CLASS_ERROR				0x80000000u
+#define TDX_CLASS_L2_VM_ENTRY_FAILED		0x80001103u
 /* Bits 15:0 are the basic reason; bit 31: the VM entry failed, no L2 ran. */
 #define TDX_BASIC_REASON_MASK		0xffffu
 #define TDX_ENTRY_FAILURE		(1u << 31)
+/* The basic reason of L2_VM_ENTRY_FAILED. */
+#define TDX_REASON_ENTRY_FAILED		0xffffu
 
-/* Errors, with the operand that is wrong in bits 31:0. */
+/*
+ * Errors. OPERAND_INVALID has the operand that is wrong in bits 31:0.
+ * Source: include/auto_gen_2_0/tdx_error_codes_defs.h, src/common/helpers/error_reporting.h.
+ */
 #define TDX_STATUS_OPERAND_INVALID	0xC000010000000000ull
+#define TDX_STATUS_OPERAND_BUSY		0x8000020000000000ull
 #define TDX_STATUS_FIELD_ID_INCORRECT	0xC0000C0000000000ull
+#define TDX_STATUS_FIELD_NOT_WRITABLE	0xC0000C0100000000ull
+#define TDX_STATUS_FIELD_VALUE_NOT_VALID	0xC0000C0300000000ull
+/* Not an error. */
+#define TDX_STATUS_FIRST_FIELD_ID	0x00000C0B00000000ull
 #define TDX_OPERAND_RAX			0
 #define TDX_OPERAND_RCX			1
 #define TDX_OPERAND_RDX			2
 
 /*
- * A metadata field's identifier, the RDX of TDG.VP.RD and TDG.VP.WR. The VMCS
- * of L2 VM n has class 36 + 8 * (n - 1), and the VMCS encoding as field code.
+ * TDG.VP.RD and TDG.VP.WR: RCX must be 0, and RDX is a metadata field's identifier. R8
+ * returns its value, before a write, and 0 on error. RD returns the next field's
+ * identifier in RDX, or FIELD_ID_NONE if there is none and on error; asked for
+ * FIELD_ID_NONE, it returns the first. WR leaves RDX; of R8 it writes the bits set in R9.
+ * Source: src/td_dispatcher/vm_exits/tdg_vp_rd_wr.c.
+ *
+ * The VMCS of L2 VM n has class 36 + 8 * (n - 1), and the VMCS encoding as field code.
+ * The context and the element size are not looked at, the numbers of elements and fields
+ * after the first must be 0. Source: src/common/metadata_handlers/metadata_generic.c,
+ * include/auto_gen_2_0/td_l2_vmcs_fields_lookup.c and tdvps_fields_lookup.h; OHCL's
+ * drivers/hv/mshv_vtl_main.c (struct tdx_extended_field_code) agrees.
  */
+#define TDX_MD_FIELD_ID_NONE		(~0ull)
 #define TDX_MD_FIELD_CODE_MASK		0xffffffull
 #define TDX_MD_FIELD_SIZE_SHIFT		32
+#define TDX_MD_32BIT			(2ull << TDX_MD_FIELD_SIZE_SHIFT)
+#define TDX_MD_64BIT			(3ull << TDX_MD_FIELD_SIZE_SHIFT)
+#define TDX_MD_LAST_MASK		(0x1fffull << 34)
+#define TDX_MD_INCREMENT_SIZE		(1ull << 50)
 #define TDX_MD_CONTEXT_SHIFT		52
 #define TDX_MD_CONTEXT_MASK		(7ull << TDX_MD_CONTEXT_SHIFT)
 #define TDX_MD_CONTEXT_VP		(2ull << TDX_MD_CONTEXT_SHIFT)
@@ -60,13 +98,24 @@
 #define TDX_MD_CLASS_L2_VMCS(vm)	((36ull + 8 * ((vm) - 1)) << TDX_MD_CLASS_SHIFT)
 #define TDX_MD_L2_VMCS(vm, field)					\
 	(TDX_MD_CLASS_L2_VMCS(vm) | TDX_MD_CONTEXT_VP |			\
-	 (3ull << TDX_MD_FIELD_SIZE_SHIFT) | (field))
+	 TDX_MD_64BIT | (field))
+#define TDX_MD_NON_ARCH			(1ull << 63)
+/* Of VM @vm, 0 being L1; ~0 is none. OHCL has the number too. */
+#define TDX_MD_TSC_DEADLINE(vm)		(0xA020000300000058ull + (vm))
 
 /* VMCS encodings (Intel SDM volume 3, appendix B). */
+#define TDX_VMCS_VIRTUAL_APIC_PAGE	0x2012
+#define TDX_VMCS_GUEST_DEBUGCTL		0x2802
 #define TDX_VMCS_EXCEPTION_BITMAP	0x4004
+#define TDX_VMCS_ENTRY_INTR_INFO	0x4016
+#define TDX_VMCS_ENTRY_ERROR_CODE	0x4018
+#define TDX_VMCS_GUEST_INTERRUPTIBILITY	0x4824
 #define TDX_VMCS_GUEST_DR7		0x681A
 
-/* L2_ENTER_GUEST_STATE: what RDX of TDG.VP.ENTER points to. */
+/*
+ * L2_ENTER_GUEST_STATE: what RDX of TDG.VP.ENTER points to.
+ * Source: include/tdx_api_defs.h, l2_enter_guest_state_t.
+ */
 struct tdx_l2_enter_guest_state {
 	__u64 rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi;
 	__u64 r8, r9, r10, r11, r12, r13, r14, r15;
@@ -80,18 +129,35 @@ struct tdx_l2_enter_guest_state {
  * @rax: class << 32 | exit reason
  * @rcx: exit qualification
  * @rdx: guest linear address
- * @rsi: CS selector and access rights
+ * @rsi: CS: limit << 32 | access rights << 16 | selector, in VMX's form
  * @rdi: CS base
  * @r8: guest physical address
- * @r9: error code << 32 | interruption information
- * @r10: IDT vectoring information
+ * @r9: error code << 32 | interruption information: valid (bit 31) and with the vector
+ *	(bits 7:0) at an external interrupt too, as exit control 15 is set
+ * @r10: IDT vectoring's error code << 32 | its information: an event whose delivery the
+ *	exit ended, and which is L1's to inject again
  * @r11: instruction length << 32 | instruction information
  * @r12: CPL
- * @r13: reserved
+ * @r13: extended exit qualification: its information in bits 63:32, its type in
+ *	bits 3:0; 0 at all exits that the L2 causes
+ *
+ * At an exit RBX, R14 and R15 are cleared. An error, and TDX_CLASS_PENDING_INTERRUPT,
+ * leave all but RAX as they were.
+ *
+ * Source: src/td_transitions/td_exit.c (td_l2_to_l1_exit_internal()) and, for exits
+ * routed by the host, tdh_vp_enter.c (set_l2_to_l1_async_exit_gprs()).
  */
 struct tdx_vp_enter_regs {
 	__u64 rax, rcx, rdx, rsi, rdi;
 	__u64 r8, r9, r10, r11, r12, r13;
 };
+
+/*
+ * R13's information with TDX_CLASS_L2_VM_ENTRY_FAILED: which entry it was.
+ * Source: src/td_transitions/td_exit.h, l2_failure_flow_e.
+ */
+#define TDX_R13_INFO_SHIFT		32
+#define TDX_R13_L1_FAILED_TO_ENTER_L2	9ull
+#define TDX_R13_FAILED_AFTER_L2_EXIT	10ull
 
 #endif /* _TDX_TDG_VP_H */

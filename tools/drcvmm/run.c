@@ -53,7 +53,12 @@ void setup_vcpu(struct vcpu *v)
 
 	for (unsigned int i = 0; i < sizeof(run->l2_enter_guest_state); i++)
 		((volatile uint8_t *)&run->l2_enter_guest_state)[i] = 0;
+	/* The page outlives a VMM: one that halted would leave the next one halted. */
 	run->cancel = 0;
+	run->flags = 0;
+	run->offload_flags = 0;
+	run->l2_tsc_deadline.deadline = MSHV_VTL_TDX_L2_DEADLINE_DISARMED;
+	run->l2_tsc_deadline.update = MSHV_VTL_TDX_L2_DEADLINE_UPDATE;
 	run->entry_rcx = (uint64_t)v->vm << TDX_ENTRY_VM_SHIFT;
 	run->l2_enter_guest_state.rip = GUEST_IMAGE;
 	run->l2_enter_guest_state.rflags = 2;
@@ -96,7 +101,7 @@ static void rearm_tick(int fd)
 		die("timerfd: %s", strerror(errno));
 }
 
-static _Thread_local volatile sig_atomic_t signals_handled;
+static __thread volatile sig_atomic_t signals_handled;
 
 static void on_signal(int sig)
 {

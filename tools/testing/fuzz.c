@@ -1588,6 +1588,9 @@ static void fill_run_page(void *data)
 		return;
 	}
 	run->cancel = a[1] % 8 == 1;
+	run->flags = a[1] % 8 == 3;
+	run->offload_flags = 0;
+	run->l2_tsc_deadline.update = 0;
 	run->enter_mode = a[2] % 4 || fast ? 0 : a[2] >> 8;
 	run->exit_info.rax = a[3] % 2 ? 0x110000000001 : edge(a[3] >> 8);
 	run->entry_rcx = a[4] % 4 ? (1 + a[4] / 4 % 3) << TDX_ENTRY_VM_SHIFT : a[4];
@@ -1596,7 +1599,9 @@ static void fill_run_page(void *data)
 	run->l2_enter_guest_state.rflags = a[5] & 0x100 ? a[5] >> 16 : 2;
 	*(volatile uint32_t *)(run->fx_state + 24) = a[5] & 0x200 ? a[5] >> 32 : 0x1f80;
 	if (a[1] % 8 == 2 &&
-	    !(fast && (a[1] >> 8) % PAGE == offsetof(struct mshv_vtl_run, enter_mode)))
+	    !(fast && (a[1] >> 8) % PAGE == offsetof(struct mshv_vtl_run, enter_mode)) &&
+	    /* With offload an L2 that halts leaves only if somebody cancels its run. */
+	    (a[1] >> 8) % PAGE != offsetof(struct mshv_vtl_run, offload_flags))
 		((volatile uint8_t *)run)[(a[1] >> 8) % PAGE] = a[1] >> 24;
 }
 

@@ -2,41 +2,238 @@
 /*
  * The reader library on slots in memory: what it makes of whatever is in one, and
  * that it takes no torn snapshot from a writer that comes between any two of its
- * instructions, or never rests. Built as C and as C++, for the header is for both.
+ * loads or instructions, or runs beside it. Built as C and as C++, for the header is
+ * for both.
  */
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
+
+/* Loads of a slot so far; the hook gets the number of those before. */
+static unsigned int loads;
+static void (*load_hook)(unsigned int nr);
+
+static void before_load(void)
+{
+	unsigned int nr = loads;
+
+	if (load_hook)
+		load_hook(nr);
+	__atomic_store_n(&loads, nr + 1, __ATOMIC_RELEASE);
+}
+
+#define __atomic_load_n(p, order) (before_load(), __atomic_load_n(p, order))
 #include <tdx_drcache_read.h>
+#undef __atomic_load_n
 
 #define RAX	0x110000000001ull
-#define READS	200000
+
+/* Of a read that meets no publish, and of a publish. */
+#define LOADS	10u
+#define STORES	10u
+
+/* A reader that does not give up by itself is stopped after so many loads. */
+#define TOO_MANY	(2 * LOADS * TDX_DRCACHE_READ_RETRIES)
+
+/* Publishes beside a reader, each of which a read meets. */
+#define PUBLISHES	1000
 
 static int bad;
 
-static void want(const char *what, unsigned int is, unsigned int wanted)
+static void want(const char *what, unsigned long is, unsigned long wanted)
 {
 	if (is == wanted)
 		return;
-	printf("%s: %u, want %u\n", what, is, wanted);
+	printf("%s: %lu, want %lu\n", what, is, wanted);
 	bad = 1;
 }
 
-/* The kernel's drcache_slot_publish(); each register is @n. */
+/* The @nr-th store of the kernel's drcache_slot_publish(); @n tells each register. */
+static void store(struct tdx_drcache_slot *slot, uint64_t n, unsigned int nr)
+{
+	switch (nr) {
+	case 0:
+		__atomic_store_n(&slot->seq, slot->seq + 1, __ATOMIC_RELAXED);
+		__atomic_thread_fence(__ATOMIC_RELEASE);
+		break;
+	case 1:
+		__atomic_store_n(&slot->flags, TDX_DRCACHE_VALID, __ATOMIC_RELAXED);
+		break;
+	case 2:
+		__atomic_store_n(&slot->exit_rax, RAX, __ATOMIC_RELAXED);
+		break;
+	case 3:
+	case 4:
+	case 5:
+	case 6:
+		__atomic_store_n(&slot->db[nr - 3], n + nr, __ATOMIC_RELAXED);
+		break;
+	case 7:
+		__atomic_store_n(&slot->dr6, n + nr, __ATOMIC_RELAXED);
+		break;
+	case 8:
+		__atomic_store_n(&slot->tsc, n, __ATOMIC_RELAXED);
+		break;
+	case 9:
+		__atomic_store_n(&slot->seq, slot->seq + 1, __ATOMIC_RELEASE);
+		break;
+	}
+}
+
 static void publish(struct tdx_drcache_slot *slot, uint64_t n)
 {
-	unsigned int i;
+	unsigned int nr;
 
-	__atomic_store_n(&slot->seq, slot->seq + 1, __ATOMIC_RELAXED);
-	__atomic_thread_fence(__ATOMIC_RELEASE);
-	__atomic_store_n(&slot->flags, TDX_DRCACHE_VALID, __ATOMIC_RELAXED);
-	__atomic_store_n(&slot->exit_rax, RAX, __ATOMIC_RELAXED);
-	for (i = 0; i < 4; i++)
-		__atomic_store_n(&slot->db[i], n, __ATOMIC_RELAXED);
-	__atomic_store_n(&slot->dr6, n, __ATOMIC_RELAXED);
-	__atomic_store_n(&slot->tsc, n, __ATOMIC_RELAXED);
-	__atomic_store_n(&slot->seq, slot->seq + 1, __ATOMIC_RELEASE);
+	for (nr = 0; nr < STORES; nr++)
+		store(slot, n, nr);
+}
+
+static int is_whole(const struct tdx_drcache_slot *s)
+{
+	return s->exit_rax == RAX && s->db[0] == s->tsc + 3 && s->db[1] == s->tsc + 4 &&
+	       s->db[2] == s->tsc + 5 && s->db[3] == s->tsc + 6 && s->dr6 == s->tsc + 7;
+}
+
+static struct tdx_drcache_slot hooked_slot;
+
+/* Read with @hook before each load. */
+static enum tdx_drcache_result hooked_read(struct tdx_drcache_slot *s,
+					   void (*hook)(unsigned int nr))
+{
+	struct tdx_drcache_reader r;
+	enum tdx_drcache_result res;
+
+	memset(&r, 0, sizeof(r));
+	memset(s, 0, sizeof(*s));
+	r.fd = -1;
+	r.slot = &hooked_slot;
+	loads = 0;
+	load_hook = hook;
+	res = tdx_drcache_read(&r, 0, RAX, s);
+	load_hook = NULL;
+	return res;
+}
+
+/* Store n of a publish is done before load @before[n] of a read. */
+static unsigned char before[STORES];
+static unsigned int done;
+
+static void mix_stores(unsigned int nr)
+{
+	while (done < STORES && before[done] <= nr)
+		store(&hooked_slot, 2000, done++);
+}
+
+/* On to the next order of loads and stores; 0 after the last. */
+static int mix_next(void)
+{
+	unsigned int i = STORES;
+
+	do {
+		if (!i)
+			return 0;
+	} while (before[--i] == LOADS);
+	memset(&before[i], before[i] + 1, STORES - i);
+	return 1;
+}
+
+/* A publish and a read, in each order that their ten stores and ten loads can have. */
+static void interleaved(void)
+{
+	unsigned int orders = 0;
+
+	memset(before, 0, sizeof(before));
+	do {
+		struct tdx_drcache_slot s;
+
+		publish(&hooked_slot, 1000);
+		done = 0;
+		want("interleaved", hooked_read(&s, mix_stores), TDX_DRCACHE_HIT);
+		want("interleaved: torn", !is_whole(&s), 0);
+		/* Before the read is new, after it is old. */
+		if (!before[STORES - 1])
+			want("interleaved: before", s.tsc, 2000);
+		else if (before[0] == LOADS)
+			want("interleaved: after", s.tsc, 1000);
+		while (done < STORES)
+			store(&hooked_slot, 2000, done++);
+		orders++;
+	} while (!bad && mix_next());
+	want("interleaved: orders", orders, 184756);	/* 20 over 10 */
+}
+
+/* Publish before load @again_at of each of the first @again_tries tries. */
+static unsigned int again_at, again_tries;
+static uint64_t again_n;
+
+static void publish_again(unsigned int nr)
+{
+	if (nr % LOADS == again_at && nr / LOADS < again_tries)
+		publish(&hooked_slot, ++again_n);
+}
+
+static void publish_always(unsigned int nr)
+{
+	if (nr < TOO_MANY)
+		publish(&hooked_slot, nr);
+}
+
+static void end_odd(unsigned int nr)
+{
+	if (nr == TOO_MANY)
+		hooked_slot.seq++;
+}
+
+/* Retries end, and not too early. */
+static void retries(void)
+{
+	struct tdx_drcache_slot s;
+
+	publish(&hooked_slot, 1000);
+	want("undisturbed", hooked_read(&s, NULL), TDX_DRCACHE_HIT);
+	want("undisturbed: loads", loads, LOADS);
+	for (again_at = 1; again_at < LOADS; again_at++) {
+		for (again_tries = 1; again_tries < TDX_DRCACHE_READ_RETRIES; again_tries++) {
+			want("retries", hooked_read(&s, publish_again), TDX_DRCACHE_HIT);
+			want("retries: whole", is_whole(&s) && s.tsc == again_n, 1);
+			want("retries: loads", loads, (again_tries + 1) * LOADS);
+		}
+		again_tries = TOO_MANY / LOADS;
+		want("too many retries", hooked_read(&s, publish_again), TDX_DRCACHE_MISS_BUSY);
+		want("too many retries: loads", loads, TDX_DRCACHE_READ_RETRIES * LOADS);
+	}
+	want("at each load", hooked_read(&s, publish_always), TDX_DRCACHE_MISS_BUSY);
+	want("at each load: loads", loads, TDX_DRCACHE_READ_RETRIES * LOADS);
+	hooked_slot.seq = 7;
+	want("odd", hooked_read(&s, end_odd), TDX_DRCACHE_MISS_BUSY);
+	want("odd: loads", loads, TDX_DRCACHE_READ_RETRIES);
+	hooked_slot.seq = 8;
+}
+
+static unsigned int invalidate_at;
+
+static void invalidate(unsigned int nr)
+{
+	if (nr == invalidate_at)
+		__atomic_store_n(&hooked_slot.flags, 0, __ATOMIC_RELAXED);
+}
+
+/* Before flags is loaded there is no snapshot, from then on it is the whole one. */
+static void invalidated(void)
+{
+	for (invalidate_at = 0; invalidate_at < LOADS; invalidate_at++) {
+		struct tdx_drcache_slot s;
+		int none = invalidate_at < 2;
+
+		publish(&hooked_slot, 1000);
+		want("invalidated", hooked_read(&s, invalidate),
+		     none ? TDX_DRCACHE_MISS_INVALID : TDX_DRCACHE_HIT);
+		want("invalidated: loads", loads, LOADS);
+		if (!none)
+			want("invalidated: whole", is_whole(&s) && s.tsc == 1000, 1);
+	}
 }
 
 #define TRAP_FLAG "0x100"
@@ -89,8 +286,7 @@ static void stepped(void)
 		res = tdx_drcache_read(&r, 0, RAX, &s);
 		clear_trap();
 		want("stepped", res, TDX_DRCACHE_HIT);
-		want("stepped: torn", s.db[0] != s.db[1] || s.db[1] != s.db[2] ||
-		     s.db[2] != s.db[3] || s.db[3] != s.dr6 || s.dr6 != s.tsc, 0);
+		want("stepped: torn", !is_whole(&s), 0);
 		before += s.tsc == 1000;
 		after += s.tsc == 2000;
 	}
@@ -101,13 +297,42 @@ static void stepped(void)
 static struct tdx_drcache_slot busy_slot;
 static int stop;
 
+/* Let the other thread run. On a busy core sched_yield() would wait for a turn of all. */
+static void rest(void)
+{
+	struct timespec ts = { 0, 1000 };
+
+	nanosleep(&ts, NULL);
+}
+
+/* Wait until the reader has done @n more loads, or a few more. */
+static void wait_for_loads(unsigned int n)
+{
+	unsigned int from;
+
+	/* The reader's next loads see what was stored before. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	from = __atomic_load_n(&loads, __ATOMIC_ACQUIRE);
+	while (__atomic_load_n(&loads, __ATOMIC_ACQUIRE) - from <= n)
+		rest();
+}
+
+/* Each publish stops before one of its stores until there was a load. */
 static void *writer(void *arg)
 {
-	uint64_t n;
+	unsigned int n, nr;
 
 	(void)arg;
-	for (n = 1; !__atomic_load_n(&stop, __ATOMIC_RELAXED); n++)
-		publish(&busy_slot, n);
+	for (n = 1; n <= PUBLISHES; n++) {
+		/* The read that met the last publish ends, and another begins. */
+		wait_for_loads(2 * LOADS + n % LOADS);
+		for (nr = 0; nr < STORES; nr++) {
+			if (nr == 1 + n % (STORES - 1))
+				wait_for_loads(1);
+			store(&busy_slot, n, nr);
+		}
+	}
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 	return NULL;
 }
 
@@ -135,15 +360,14 @@ static void one_slot(void)
 	want("not valid", tdx_drcache_read(&r, 0, RAX, &s), TDX_DRCACHE_MISS_INVALID);
 	slot.flags |= TDX_DRCACHE_VALID;
 	want("late", tdx_drcache_read(&r, 0, RAX, &s), TDX_DRCACHE_HIT);
-	slot.seq++;
-	want("being written", tdx_drcache_read(&r, 0, RAX, &s), TDX_DRCACHE_MISS_BUSY);
 }
 
+/* Two threads: each publish is met, whatever the load. */
 static void busy(void)
 {
 	struct tdx_drcache_reader r;
 	struct tdx_drcache_slot s;
-	unsigned int hits = 0, i;
+	unsigned int hits = 0, met = 0;
 	pthread_t thread;
 	uint64_t last = 0;
 
@@ -152,22 +376,24 @@ static void busy(void)
 	r.slot = &busy_slot;
 	if (pthread_create(&thread, NULL, writer, NULL))
 		exit(EXIT_FAILURE);
-	while (hits < READS) {
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+		unsigned int from = loads;
 		enum tdx_drcache_result res = tdx_drcache_read(&r, last, RAX, &s);
 
+		met += loads - from != LOADS;
+		if (res != TDX_DRCACHE_HIT || s.tsc == last)
+			rest();
 		if (res == TDX_DRCACHE_MISS_BUSY || (res == TDX_DRCACHE_MISS_INVALID && !hits))
 			continue;
 		hits++;
 		want("beside a writer", res, TDX_DRCACHE_HIT);
-		for (i = 0; i < 4; i++)
-			want("torn", s.db[i] != s.tsc, 0);
-		want("torn", s.dr6 != s.tsc || s.seq != 2 * s.tsc % (1ull << 32), 0);
-		if (bad)
-			break;
+		want("beside a writer: torn", !is_whole(&s) || s.seq != 2 * s.tsc, 0);
 		last = s.tsc;
 	}
-	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
+	printf("beside a writer: %u publishes, %u hits, %u reads met a publish\n", PUBLISHES,
+	       hits, met);
+	want("beside a writer: few", met < PUBLISHES, 0);
 }
 
 int main(void)
@@ -175,8 +401,12 @@ int main(void)
 	struct tdx_drcache_reader r;
 
 	one_slot();
+	interleaved();
+	retries();
+	invalidated();
 	stepped();
-	busy();
+	if (!bad)
+		busy();
 	/* Where there is a device this may be bound; it must not be for a bad CPU. */
 	want("open", tdx_drcache_open(&r, UINT32_MAX, 0, NULL, TDX_DRCACHE_BIND_OBSERVE) < 0, 1);
 	tdx_drcache_close(&r);

@@ -1,15 +1,42 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * torn [--ioctl] CPU: observe a vCPU whose exits drcache_stress.ko makes, by mmap
- * or by GET_REGS, until SIGTERM; then say what was seen. Exits with 1 if a
- * snapshot was torn or older than one before it, or if there was none.
+ * torn [--ioctl] [--met N] CPU: observe a vCPU whose exits drcache_stress.ko makes, by
+ * mmap or by GET_REGS, until reads have met N publishes (default: until SIGTERM), then
+ * say what was seen. Ends at once if a snapshot is torn or older than the one before.
+ * Exits with 1 then, and if there was no snapshot or too few publishes were met.
+ *
+ * A read meets a publish if it finds seq odd or changed. By mmap the loads of the
+ * library tell. GET_REGS tells only if the module is built to (build_for slow), by the
+ * number of its retries in bits 31:16 of flags, or by EAGAIN. With any module the
+ * mapping tells that a publish overlapped the ioctl, which is longer than the read in it.
  */
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+/* Loads of the slot in this read, and tries that loaded all of it. */
+static unsigned int loads, tries;
+
+#define __atomic_load_n(p, order) (loads++, __atomic_load_n(p, order))
+#define __atomic_thread_fence(order) (tries++, __atomic_thread_fence(order))
 #include <tdx_drcache_read.h>
+#undef __atomic_load_n
+#undef __atomic_thread_fence
+
 #include "../../kunit/stress.h"
+
+/* Of a read that meets no publish: each member once, and seq again. */
+#define LOADS		10
+#define RETRIES_SHIFT	16
+
+struct counts {
+	unsigned long reads, hits, snapshots, torn, older;
+	unsigned long met, publishes;
+	unsigned long changed;		/* by mmap: it began after the read had */
+	unsigned long overlapped;	/* by ioctl: there was one while that ran */
+};
 
 static volatile sig_atomic_t stop;
 
@@ -19,23 +46,42 @@ static void on_term(int sig)
 	stop = 1;
 }
 
-/* 0, or the negative errno of GET_REGS. */
-static int read_by_ioctl(const struct tdx_drcache_reader *r, struct tdx_drcache_slot *s)
+static uint32_t seq_now(const struct tdx_drcache_reader *r)
+{
+	return __atomic_load_n(&r->slot->seq, __ATOMIC_ACQUIRE);
+}
+
+/* 0, or the negative errno of GET_REGS; @met: it met a publish. */
+static int read_by_ioctl(const struct tdx_drcache_reader *r, struct tdx_drcache_slot *s,
+			 struct counts *c, bool *met)
 {
 	struct tdx_drcache_regs regs = { .size = sizeof(regs) };
+	uint32_t before = seq_now(r);
+	int err = 0;
 
 	if (ioctl(r->fd, TDX_DRCACHE_GET_REGS, &regs))
-		return -errno;
+		err = -errno;
+	s->seq = seq_now(r);
+	c->overlapped += (before & 1) || s->seq != before;
+	*met = err == -EAGAIN || (!err && regs.flags >> RETRIES_SHIFT);
 	s->exit_rax = regs.exit_rax;
 	memcpy(s->db, regs.db, sizeof(s->db));
 	s->dr6 = regs.dr6;
 	s->tsc = regs.tsc;
-	return 0;
+	return err;
 }
 
-static int read_by_mmap(const struct tdx_drcache_reader *r, struct tdx_drcache_slot *s)
+static int read_by_mmap(const struct tdx_drcache_reader *r, struct tdx_drcache_slot *s,
+			struct counts *c, bool *met)
 {
-	switch (tdx_drcache_observe(r, 0, s)) {
+	enum tdx_drcache_result res;
+
+	loads = 0;
+	tries = 0;
+	res = tdx_drcache_observe(r, 0, s);
+	*met = loads != LOADS;
+	c->changed += tries > (res == TDX_DRCACHE_MISS_BUSY ? 0 : 1);
+	switch (res) {
 	case TDX_DRCACHE_HIT:
 		return 0;
 	case TDX_DRCACHE_MISS_BUSY:
@@ -58,47 +104,95 @@ static bool is_whole(const struct tdx_drcache_slot *s)
 	return s->dr6 == stress_dr6(n) && s->exit_rax == stress_rax(n);
 }
 
+/*
+ * The reads that meet one publish count as one: a reader that runs while the writer
+ * does not would meet the same one for as long. Is this another?
+ */
+static bool is_another(uint32_t seq)
+{
+	static uint32_t last = 1;
+	uint32_t end = (seq + 1) & ~1u;
+	bool another = end != last;
+
+	last = end;
+	return another;
+}
+
+/*
+ * Does the writer not run? Then the host may have one core for both, and is to give
+ * it to the writer: sleep. A read that gives up has taken long.
+ */
+static void rest(bool news, bool gave_up)
+{
+	static unsigned int idle;
+
+	idle = news ? 0 : idle + (gave_up ? 16 : 1);
+	if (idle >= 64) {
+		usleep(1);
+		idle = 0;
+	}
+}
+
 int main(int argc, char **argv)
 {
-	bool by_ioctl = argc == 3 && !strcmp(argv[1], "--ioctl");
-	unsigned long hits = 0, busy = 0, none = 0, torn = 0, older = 0, changes = 0;
+	bool by_ioctl = argc > 1 && !strcmp(argv[1], "--ioctl");
+	const char *name = by_ioctl ? "ioctl" : "mmap";
+	unsigned long want = 0, tenths = 0;
 	struct tdx_drcache_slot s = { 0 };
 	struct tdx_drcache_reader r;
+	struct counts c = { 0 };
 	uint64_t last_tsc = 0;
 	int err;
 
-	if (argc != 2 + by_ioctl) {
-		fputs("usage: torn [--ioctl] CPU\n", stderr);
+	argv += 1 + by_ioctl;
+	argc -= 1 + by_ioctl;
+	if (argc == 3 && !strcmp(argv[0], "--met")) {
+		want = strtoul(argv[1], NULL, 0);
+		argv += 2;
+		argc -= 2;
+	}
+	if (argc != 1) {
+		fputs("usage: torn [--ioctl] [--met N] CPU\n", stderr);
 		return 2;
 	}
 	signal(SIGTERM, on_term);
-	err = tdx_drcache_open(&r, atoi(argv[argc - 1]), 0, NULL, TDX_DRCACHE_BIND_OBSERVE);
+	err = tdx_drcache_open(&r, atoi(argv[0]), 0, NULL, TDX_DRCACHE_BIND_OBSERVE);
 	if (err) {
 		fprintf(stderr, "torn: %s\n", strerror(-err));
 		return EXIT_FAILURE;
 	}
-	while (!stop) {
-		switch (by_ioctl ? read_by_ioctl(&r, &s) : read_by_mmap(&r, &s)) {
-		case 0:
-			hits++;
-			torn += !is_whole(&s);
-			older += s.tsc < last_tsc;
-			changes += s.tsc != last_tsc;
+	while (!stop && !c.torn && !c.older && (!want || c.publishes < want)) {
+		bool met, news = false;
+
+		err = by_ioctl ? read_by_ioctl(&r, &s, &c, &met) : read_by_mmap(&r, &s, &c, &met);
+		c.reads++;
+		if (!err) {
+			c.hits++;
+			c.torn += !is_whole(&s);
+			c.older += s.tsc < last_tsc;
+			news = s.tsc != last_tsc;
+			c.snapshots += news;
 			last_tsc = s.tsc;
-			break;
-		case -EAGAIN:
-			busy++;
-			break;
-		case -ENODATA:
-			none++;
-			break;
-		default:
-			perror("torn");
+		} else if (err != -EAGAIN && err != -ENODATA) {
+			fprintf(stderr, "torn: %s\n", strerror(-err));
 			return EXIT_FAILURE;
 		}
+		c.met += met;
+		if (met && is_another(s.seq)) {
+			c.publishes++;
+			news = true;
+		}
+		if (want)
+			rest(news, err == -EAGAIN);
+		if (want && c.publishes * 10 / want > tenths)
+			fprintf(stderr, "by %s: %lu0 %% of the publishes\n", name, ++tenths);
 	}
-	printf("by %s: %lu reads of %lu snapshots: %lu torn, %lu older than the one before; ",
-	       by_ioctl ? "ioctl" : "mmap", hits, changes, torn, older);
-	printf("missed: %lu being written, %lu not valid\n", busy, none);
-	return torn || older || !hits ? EXIT_FAILURE : EXIT_SUCCESS;
+	printf("%lu reads, %lu hits of %lu snapshots, %lu torn, %lu older; ", c.reads, c.hits,
+	       c.snapshots, c.torn, c.older);
+	printf("%lu publishes met by %lu reads; ", c.publishes, c.met);
+	if (by_ioctl)
+		printf("%lu ioctls overlapped one\n", c.overlapped);
+	else
+		printf("%lu changed under a read\n", c.changed);
+	return c.torn || c.older || !c.hits || c.publishes < want ? EXIT_FAILURE : EXIT_SUCCESS;
 }

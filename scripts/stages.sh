@@ -230,6 +230,24 @@ boot_broken()
 		stress stress-broken stock broken "MET=10000 BROKEN=1"
 }
 
+# boot_disturb EXITS [HOOKS]: exits in each row; with HOOKS those alone, and a planted fault
+# that every row must notice. The table of its rows is printed.
+boot_disturb()
+{
+	local name=disturb title="no wrong register beside any disturbance, $1 exits a row"
+	local env=(--env "EXITS=$1")
+	if [ -n "${2:-}" ]; then
+		name=disturb-planted
+		title="a planted fault shows beside every disturbance, $1 exits a row"
+		env+=(--env "HOOKS='$2' PLANTED=1")
+	fi
+	RUN=$name boot_stage "$title" --quiet --l2 --timeout 10800 \
+		--out "$builddir/run/$name.rows" "${env[@]}" "$name" "$(image_of stock)" \
+		"$guest/disturb" "${emul[@]/#/$(ko_of stock)/}" \
+		"$bin"/{disturb,drcvmm,drcbind} "$guest"/{ktap,hook-tests}.sh
+	"$topdir/scripts/disturbance-table" "$builddir/run/$name.rows" || true
+}
+
 boot_drcstat()
 {
 	local rust=()

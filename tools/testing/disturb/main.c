@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * disturb KIND CPU [PID]: disturb a vCPU's CPU or the VMM that runs there, in
+ * bursts with a rest after each, until SIGTERM. The last line of the output is
+ * "struck N": how often. Exits with 4, and says why, if this kernel can't do it.
+ */
+#include <argp.h>
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "disturb.h"
+
+#define EXIT_USAGE	2
+#define EXIT_SKIP	4	/* as a selftest's */
+#define PAGE		4096u
+
+static const struct kind *const rooms[] = {
+	perf_kinds, ptrace_kinds, task_kinds, vmm_kinds, NULL
+};
+
+const struct kind *kind;
+struct vmm vmm;
+uint64_t struck, refused;
+volatile sig_atomic_t stopping;
+unsigned int burst_ms = 20;
+uint64_t kernel_address;
+const char *toggle_file;
+char **toggle_values;
+
+static unsigned int rest_ms = 20;
+static char *toggle_list;
+
+static void complain(const char *prefix, const char *fmt, va_list ap)
+{
+	fflush(stdout);
+	fputs(prefix, stderr);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+}
+
+void skip(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	complain("SKIP ", fmt, ap);
+	va_end(ap);
+	exit(EXIT_SKIP);
+}
+
+void die(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	complain("disturb: ", fmt, ap);
+	va_end(ap);
+	exit(EXIT_FAILURE);
+}
+
+/* A system call failed: the end, unless the VMM has merely gone. */
+void failed(const char *what)
+{
+	if (errno != ESRCH && errno != EINTR)
+		die("%s: %s", what, strerror(errno));
+	if (errno == ESRCH)
+		stopping = 1;
+}
+
+void nap_us(unsigned int us)
+{
+	const struct timespec ts = { us / 1000000, us % 1000000 * 1000L };
+
+	nanosleep(&ts, NULL);
+}
+
+/* The first online CPU but the vCPU's; that if there is no other. */
+int another_cpu(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	if (sched_getaffinity(1, sizeof(set), &set))
+		return vmm.cpu;
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &set) && cpu != vmm.cpu)
+			return cpu;
+	return vmm.cpu;
+}
+
+void pin(pid_t tid, int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(tid, sizeof(set), &set))
+		failed("sched_setaffinity");
+}
+
+/* The vCPU's thread is the one that is bound to its CPU. */
+static pid_t find_thread(void)
+{
+	char path[64];
+	struct dirent *entry;
+	pid_t found = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", vmm.pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		pid_t tid = atoi(entry->d_name);
+		cpu_set_t set;
+
+		if (tid > 0 && tid != vmm.pid && !sched_getaffinity(tid, sizeof(set), &set) &&
+		    CPU_COUNT(&set) == 1 && CPU_ISSET(vmm.cpu, &set))
+			found = tid;
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+/* Look for the run page and, mapped once it is bound, the cache's page. */
+static bool find_pages(void)
+{
+	unsigned long start, offset;
+	char path[64], line[256];
+	bool bound = false;
+	FILE *maps;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", vmm.pid);
+	maps = fopen(path, "r");
+	while (maps && fgets(line, sizeof(line), maps)) {
+		bound |= !!strstr(line, "/dev/tdx_drcache");
+		if (strstr(line, "mshv_vtl") &&
+		    sscanf(line, "%lx-%*x %*s %lx", &start, &offset) == 2 &&
+		    offset == (uint64_t)vmm.cpu * PAGE)
+			vmm.run_page = start;
+	}
+	if (maps)
+		fclose(maps);
+	return vmm.run_page && bound;
+}
+
+/* It has just been started, and may need undisturbed what a kind takes from it. */
+static void wait_for_vmm(void)
+{
+	for (unsigned int i = 0; i < 10000 && !stopping; i++) {
+		if (kill(vmm.pid, 0)) {
+			stopping = 1;
+			return;
+		}
+		vmm.tid = find_thread();
+		if (vmm.tid && find_pages())
+			return;
+		nap_us(1000);
+	}
+	if (!stopping)
+		die("process %d has no vCPU on CPU %d", vmm.pid, vmm.cpu);
+}
+
+static uint64_t now_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000ull + ts.tv_nsec / 1000;
+}
+
+static void burst(void)
+{
+	uint64_t until = now_us() + burst_ms * 1000ull;
+
+	if (kind->begin)
+		kind->begin();
+	do {
+		kind->strike();
+		if (kind->pause_us)
+			nap_us(kind->pause_us);
+	} while (!stopping && now_us() < until);
+	if (kind->end)
+		kind->end();
+}
+
+static void on_term(int sig)
+{
+	(void)sig;
+	stopping = 1;
+}
+
+static void list_kinds(void)
+{
+	for (const struct kind *const *room = rooms; *room; room++)
+		for (const struct kind *k = *room; k->name; k++)
+			printf("%-18s %s%s\n", k->name, k->doc, k->wants_vmm ? " (PID)" : "");
+}
+
+static const struct kind *find_kind(const char *name)
+{
+	for (const struct kind *const *room = rooms; *room; room++)
+		for (const struct kind *k = *room; k->name; k++)
+			if (!strcmp(k->name, name))
+				return k;
+	return NULL;
+}
+
+static unsigned int parse_number(const char *arg, unsigned int max, struct argp_state *state)
+{
+	char *end;
+	unsigned long n;
+
+	errno = 0;
+	n = strtoul(arg, &end, 0);
+	if (errno || end == arg || *end || *arg == '-' || n > max)
+		argp_error(state, "'%s' is not a number from 0 to %u", arg, max);
+	return n;
+}
+
+enum { KEY_LIST = 0x100, KEY_BURST, KEY_REST, KEY_ADDRESS, KEY_FILE, KEY_VALUES };
+
+static const struct argp_option options[] = {
+	{ "list", KEY_LIST, NULL, 0, "list the kinds and exit", 0 },
+	{ "burst", KEY_BURST, "MS", 0, "length of a burst (default 20)", 0 },
+	{ "rest", KEY_REST, "MS", 0, "length of the rest after it (default 20)", 0 },
+	{ "address", KEY_ADDRESS, "HEX", 0,
+	  "of a kernel symbol that a kind wants, instead of a look at /proc/kallsyms", 0 },
+	{ "file", KEY_FILE, "FILE", 0, "of toggle: write to this", 0 },
+	{ "values", KEY_VALUES, "A,B...", 0, "of toggle: these in turn; it leaves A", 0 },
+	{ 0 },
+};
+
+static error_t parse_opt(int key, char *arg, struct argp_state *state)
+{
+	switch (key) {
+	case KEY_LIST:
+		list_kinds();
+		exit(EXIT_SUCCESS);
+	case KEY_BURST:
+		burst_ms = parse_number(arg, 60000, state);
+		break;
+	case KEY_REST:
+		rest_ms = parse_number(arg, 60000, state);
+		break;
+	case KEY_ADDRESS:
+		kernel_address = strtoull(arg, NULL, 16);
+		break;
+	case KEY_FILE:
+		toggle_file = arg;
+		break;
+	case KEY_VALUES:
+		toggle_list = arg;
+		break;
+	case ARGP_KEY_ARG:
+		if (state->arg_num == 0) {
+			kind = find_kind(arg);
+			if (!kind)
+				argp_error(state, "there is no '%s'; see --list", arg);
+		} else if (state->arg_num == 1) {
+			vmm.cpu = parse_number(arg, CPU_SETSIZE - 1, state);
+		} else if (state->arg_num == 2) {
+			vmm.pid = parse_number(arg, INT32_MAX, state);
+		} else {
+			argp_usage(state);
+		}
+		break;
+	case ARGP_KEY_END:
+		if (state->arg_num < 2)
+			argp_usage(state);
+		if (kind->wants_vmm && !vmm.pid)
+			argp_error(state, "%s wants the VMM's process ID", kind->name);
+		break;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
+/* Split --values at the commas. */
+static void split_values(void)
+{
+	char *save, *tok;
+	unsigned int n = 0;
+
+	toggle_values = calloc(strlen(toggle_list) + 2, sizeof(*toggle_values));
+	if (!toggle_values)
+		die("out of memory");
+	for (tok = strtok_r(toggle_list, ",", &save); tok; tok = strtok_r(NULL, ",", &save))
+		toggle_values[n++] = tok;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse_opt,
+		.args_doc = "KIND CPU [PID]",
+		.doc = "Disturb a vCPU's CPU, or the VMM with process ID PID that runs it, in "
+		       "bursts until SIGTERM.\vPrints \"struck N\" at the end. Exit status: 0 "
+		       "if all went well, 1 if not, 2 for a wrong command line, 4 if this "
+		       "kernel can't do it.",
+	};
+	struct sigaction term = { .sa_handler = on_term };
+
+	/* No SA_RESTART: a system call that waits has to end. */
+	sigaction(SIGTERM, &term, NULL);
+	argp_err_exit_status = EXIT_USAGE;
+	argp_parse(&argp, argc, argv, 0, NULL, NULL);
+	if (toggle_list)
+		split_values();
+
+	if (kind->wants_vmm)
+		wait_for_vmm();
+	pin(0, kind->here ? vmm.cpu : another_cpu());
+	if (kind->prepare && !stopping)
+		kind->prepare();
+	while (!stopping) {
+		burst();
+		if (!stopping)
+			nap_us(rest_ms * 1000);
+	}
+	if (refused)
+		printf("refused %" PRIu64 "\n", refused);
+	printf("struck %" PRIu64 "\n", struck);
+	return EXIT_SUCCESS;
+}

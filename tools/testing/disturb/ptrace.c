@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Watchpoints and single-stepping by ptrace.
+ */
+#include <errno.h>
+#include <mshv/mshv_vtl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+
+#include "disturb.h"
+
+/* DR0 on, local; 8 bytes, reads and writes. */
+#define WATCH		(1 | 0xb << 16)
+#define UNUSED		0xb80
+
+static pid_t tracee;
+static bool traced;
+/* Watched, and nobody's. */
+static uint64_t unused;
+/* Of waitpid(), at the tracee's last stop. */
+static int last;
+
+static void prepare(void)
+{
+	tracee = kind->target == ON_VMM ? vmm.tid : start_helper(write_and_nap);
+}
+
+/* Wait for a stop. False if the tracee has gone. */
+static bool wait_stop(void)
+{
+	pid_t pid;
+
+	/* Even after SIGTERM: the stop is still to come. */
+	do
+		pid = waitpid(tracee, &last, __WALL);
+	while (pid < 0 && errno == EINTR);
+	if (pid == tracee && WIFSTOPPED(last))
+		return true;
+	stopping = 1;
+	traced = false;
+	return false;
+}
+
+/* Did the tracee stop at a watchpoint or a step? */
+static bool trapped(void)
+{
+	return WSTOPSIG(last) == SIGTRAP && !(last >> 16);
+}
+
+static bool poke(unsigned int n, unsigned long val)
+{
+	if (!ptrace(PTRACE_POKEUSER, tracee, offsetof(struct user, u_debugreg[n]), val))
+		return true;
+	failed("PTRACE_POKEUSER");
+	return false;
+}
+
+/* Send the tracee on, or detach from it, with the signal that it stopped for. */
+static bool go_on(enum __ptrace_request how)
+{
+	long sig = last >> 16 || trapped() ? 0 : WSTOPSIG(last);
+
+	if (!ptrace(how, tracee, NULL, sig))
+		return true;
+	failed("ptrace");
+	return false;
+}
+
+/* Stop the tracee. Whatever it stops for on the way is passed on. */
+static bool stop(void)
+{
+	if (ptrace(PTRACE_INTERRUPT, tracee, NULL, NULL)) {
+		failed("PTRACE_INTERRUPT");
+		return false;
+	}
+	while (wait_stop()) {
+		if (last >> 16 == PTRACE_EVENT_STOP)
+			return true;
+		if (!go_on(PTRACE_CONT))
+			return false;
+	}
+	return false;
+}
+
+static bool seize(void)
+{
+	traced = !ptrace(PTRACE_SEIZE, tracee, NULL, NULL);
+	if (!traced)
+		failed("PTRACE_SEIZE");
+	if (kind->target == ON_TASK)
+		wake_helper();
+	return traced && stop();
+}
+
+/*
+ * Detach from the stopped tracee. A SIGTRAP may be pending, of a hit just before the
+ * stop; with nobody to catch it, it would kill.
+ */
+static void release(void)
+{
+	struct __ptrace_peeksiginfo_args args = { .nr = 1 };
+	siginfo_t info;
+
+	if (kind->target == ON_TASK)
+		rest_helper();
+	while (traced && ptrace(PTRACE_PEEKSIGINFO, tracee, &args, &info) > 0)
+		if (!go_on(PTRACE_CONT) || !wait_stop())
+			break;
+	if (traced)
+		go_on(PTRACE_DETACH);
+	traced = false;
+}
+
+static void begin_watch(void)
+{
+	unsigned long addr;
+
+	if (kind->target == ON_TASK)
+		addr = kind->place == IN_USER ? (unsigned long)&shared->watched :
+						(unsigned long)&unused;
+	else
+		addr = vmm.run_page + (kind->place == IN_USER ?
+				       offsetof(struct mshv_vtl_run, exit_info.rax) : UNUSED);
+	if (!seize() || !poke(0, addr) || !poke(7, WATCH))
+		return;
+	if (kind->place == NOWHERE)
+		struck++;
+	go_on(PTRACE_CONT);
+}
+
+/* Send the tracee on whenever it stops. */
+static void watch(void)
+{
+	pid_t pid = waitpid(tracee, &last, __WALL | WNOHANG);
+
+	if (!pid) {
+		nap_us(200);
+		return;
+	}
+	if (pid < 0 || !WIFSTOPPED(last)) {
+		traced = false;
+		stopping = 1;
+		return;
+	}
+	struck += kind->place == IN_USER && trapped();
+	go_on(PTRACE_CONT);
+}
+
+static void end_watch(void)
+{
+	if (traced && stop()) {
+		poke(7, 0);
+		poke(0, 0);
+	}
+	release();
+}
+
+static void begin_step(void)
+{
+	if (seize())
+		go_on(PTRACE_SINGLESTEP);
+}
+
+static void step(void)
+{
+	if (!traced || !wait_stop())
+		return;
+	struck += trapped();
+	go_on(PTRACE_SINGLESTEP);
+}
+
+static void end_step(void)
+{
+	if (traced)
+		stop();
+	release();
+}
+
+const struct kind ptrace_kinds[] = {
+	{ "ptrace-vmm", "a watchpoint on the VMM, never hit",
+	  .wants_vmm = true, .target = ON_VMM,
+	  .prepare = prepare, .begin = begin_watch, .strike = watch, .end = end_watch },
+	{ "ptrace-vmm-hit", "the same, hit at each exit",
+	  .wants_vmm = true, .target = ON_VMM, .place = IN_USER,
+	  .prepare = prepare, .begin = begin_watch, .strike = watch, .end = end_watch },
+	{ "ptrace-task", "a watchpoint on another task on the CPU, never hit",
+	  .target = ON_TASK,
+	  .prepare = prepare, .begin = begin_watch, .strike = watch, .end = end_watch },
+	{ "ptrace-task-hit", "the same, hit",
+	  .target = ON_TASK, .place = IN_USER,
+	  .prepare = prepare, .begin = begin_watch, .strike = watch, .end = end_watch },
+	{ "singlestep", "another task on the CPU is single-stepped",
+	  .target = ON_TASK,
+	  .prepare = prepare, .begin = begin_step, .strike = step, .end = end_step },
+	{ 0 }
+};

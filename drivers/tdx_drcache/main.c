@@ -27,9 +27,10 @@
 /* OpenHCL's SNP kernels do not set CC_ATTR_GUEST_SEV_SNP; Hyper-V's own flag tells. */
 static bool __init is_snp_guest(void)
 {
-	typeof(&hv_isolation_type_snp) isolation_is_snp = symbol_get(hv_isolation_type_snp);
+	bool (*isolation_is_snp)(void);
 	bool snp = false;
 
+	isolation_is_snp = symbol_get(hv_isolation_type_snp);
 	if (isolation_is_snp) {
 		snp = isolation_is_snp();
 		symbol_put(hv_isolation_type_snp);

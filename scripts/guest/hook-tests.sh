@@ -31,44 +31,52 @@ fprobe_sees_idle()
 knob() { echo "$2" >/sys/module/tdx_emul/parameters/"$1"; }
 l1_knob() { echo "$2" >/sys/module/mshv_vtl_emul/parameters/"$1"; }
 
+# runs HOOK N DRCVMM-ARGUMENT...: an L2 has N exits, and all are captured. A late capture
+# misses what it is not sure of, the more the busier L1 is: go on until N were captured.
+runs()
+{
+	_hook=$1 _n=$2
+	shift 2
+	if [ "$_hook" = return ]; then
+		drcvmm --hits "$_n" --timeout 600 "$@"
+	else
+		drcvmm -n "$_n" --max-misses 0 "$@"
+	fi
+}
+
 # hook_tests HOOK
 hook_tests()
 {
 	hook=$1
 	some=100
-	# A late capture misses what it is not sure of, the more the busier L1 is.
-	exact=0 late=0
-	[ "$hook" != return ] || exact=$((some - 1)) late=$some
+	late=0
+	[ "$hook" != return ] || late=$some
 	t "$hook: GET_INFO names it" sh -c "drcbind --info | grep -q 'hook $hook'"
-	t "$hook: counter" drcvmm -c 0,1 -n $some -v --max-misses $exact
-	t "$hook: breakpoint" drcvmm -c 0,1 --guest breakpoint -n $some -v --max-misses $exact
-	t "$hook: every way of leaving" drcvmm -c 0,1 --guest exits -n 50 -v
+	t "$hook: counter" runs "$hook" $some -c 0,1 -v
+	t "$hook: breakpoint" runs "$hook" $some -c 0,1 --guest breakpoint -v
+	t "$hook: every way of leaving" runs "$hook" 50 -c 0,1 --guest exits -v
 	knob refuse 3
-	t "$hook: refused entries" sh -c "
-		drcvmm -n $some -v --max-misses $exact >/tmp/refused; ret=\$?
-		cat /tmp/refused
-		[ \$ret -eq 0 ] && grep -q ' [1-9][0-9]* refused entries' /tmp/refused"
+	t "$hook: refused entries" refused_entries
 	knob refuse 0
 
 	l1_knob reenter 2
 	t "$hook: the last of three exits in one ioctl" \
-		drcvmm -n $some --verify=guest --max-misses $exact
+		runs "$hook" $some --verify=guest
 	t "$hook: the upper bits of the enter mode mean nothing" \
-		drcvmm -n $some --enter 0x10 --verify=guest --max-misses $exact
-	blind=$exact must_miss=0
+		runs "$hook" $some --enter 0x10 --verify=guest
+	blind="runs $hook $some"
 	if [ "$hook" = fprobe ] && ! fprobe_sees_idle; then
 		# It must not guess.
-		blind=$some must_miss=$some
+		blind="drcvmm -n $some --min-misses $some"
 	fi
 	if [ "$hook" = fprobe ] && [ -e /proc/lockdep ]; then
 		skip "$hook: RCU not watching" "lockdep complains of the kernel's own fprobe code"
 	else
-		t "$hook: the last of three, RCU not watching" \
-			drcvmm -n $some --enter 1 --verify=guest --min-misses $must_miss \
-			--max-misses $blind
+		# shellcheck disable=SC2086
+		t "$hook: the last of three, RCU not watching" $blind --enter 1 --verify=guest
 		l1_knob reenter 0
-		t "$hook: RCU not watching" drcvmm -n $some --enter 1 --verify=guest \
-			--min-misses $must_miss --max-misses $blind
+		# shellcheck disable=SC2086
+		t "$hook: RCU not watching" $blind --enter 1 --verify=guest
 		idle_thread_test
 	fi
 	l1_knob reenter 0
@@ -77,8 +85,7 @@ hook_tests()
 	selftest "$hook: a halt that ends by its deadline is no exit" halt_is_no_exit
 	selftest "$hook: a 32-bit caller" compat_caller
 	selftest "$hook: a run page that never comes holds up nobody" run_page_that_never_comes
-	t "$hook: signals with handlers" drcvmm -n $some --signals 200 --verify=guest \
-		--max-misses $exact
+	t "$hook: signals with handlers" runs "$hook" $some --signals 200 --verify=guest
 	t "$hook: GET_INFO beside owners that come and go counts no exit twice" info_beside_owners
 
 	# What L1 does to the registers after the exit is not taken for the L2's.
@@ -114,7 +121,7 @@ hook_tests()
 	taskset 1 sh -c 'while :; do :; done' &
 	busy=$!
 	t "$hook: another process runs on the CPU" \
-		drcvmm -n $some --verify=guest --max-misses $((late ? some : 0))
+		runs "$hook" $some --verify=guest
 	t "$hook: it did" sh -c "[ \$(cut -d' ' -f14 /proc/$busy/stat) -gt 0 ]"
 	kill $busy
 	wait $busy
@@ -142,7 +149,32 @@ hook_tests()
 		echo 1 >$cpu && drcbind --run-page 1 | grep -q EBUSY'
 	kill $holder
 	wait $holder
-	t "$hook: and an L2 runs there as before" drcvmm -c 1 -n $some -v --max-misses $exact
+	t "$hook: and an L2 runs there as before" runs "$hook" $some -c 1 -v
+}
+
+refused_entries()
+{
+	runs "$hook" $some -v >/tmp/refused
+	ret=$?
+	cat /tmp/refused
+	[ $ret -eq 0 ] && grep -q ' [1-9][0-9]* refused entries' /tmp/refused
+}
+
+# enters [MODE]: some VMM enters an L2 twice from now on, so it has an exit. The mode is 0
+# fast, 1 play idle or 2 idle thread.
+enters()
+{
+	_mode=${1:-0} _tries=0 _before=''
+	until [ $_tries -eq 10000 ]; do
+		read -r _0 _1 _2 </sys/module/mshv_vtl_emul/parameters/entries
+		eval "_now=\$_$_mode"
+		: "${_before:=$_now}"
+		[ "$_now" -lt $((_before + 2)) ] || return 0
+		_tries=$((_tries + 1))
+		usleep 10000
+	done
+	echo "no exit"
+	return 1
 }
 
 # Owners come and go on a CPU whose idle task enters the L2 of a VMM that is none.
@@ -152,10 +184,10 @@ beside_idle()
 	vmm=$!
 	i=0 ret=0
 	while [ $i -lt 20 ] && [ $ret -eq 0 ]; do
-		drcbind --run-page 0 >/dev/null || ret=1
+		drcbind --run-page 0 >/dev/null && enters 2 || ret=1
 		i=$((i + 1))
 	done
-	kill -0 $vmm && kill $vmm || ret=1
+	kill $vmm || ret=1
 	wait $vmm
 	return $ret
 }
@@ -231,19 +263,20 @@ info_beside_owners()
 }
 
 # Load and unload tdx_drcache so often beside a VMM that does not use it, one time
-# in four bound by somebody else in between.
+# in four bound by somebody else in between. The VMM has an exit with each.
 load_often()
 {
 	drcvmm -r mshv -n 1000000000 --timeout 86400 >/dev/null &
 	vmm=$!
-	i=0
-	while [ $i -lt "$1" ]; do
-		rmmod tdx_drcache && insmod tdx_drcache.ko || return 1
-		[ $((i % 4)) -ne 0 ] || drcbind 1 >/dev/null || return 1
+	i=0 ret=0
+	while [ $i -lt "$1" ] && [ $ret -eq 0 ]; do
+		rmmod tdx_drcache && insmod tdx_drcache.ko && enters || ret=1
+		[ $((i % 4)) -ne 0 ] || drcbind 1 >/dev/null || ret=1
 		i=$((i + 1))
 		[ $((i % 100)) -ne 0 ] || echo "$i loads" >/dev/ttyS0
 	done
-	kill -0 $vmm && kill $vmm
+	kill $vmm || ret=1
+	return $ret
 }
 
 # loads TIMES

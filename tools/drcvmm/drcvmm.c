@@ -148,12 +148,14 @@ static void parse_cpus(char *arg, struct argp_state *state)
 enum {
 	KEY_GUEST = 0x100, KEY_SHOW, KEY_TICK, KEY_TIMEOUT, KEY_MIN_MISSES, KEY_MAX_MISSES,
 	KEY_ENTER, KEY_BIND, KEY_SYSCALL, KEY_SEED, KEY_COST, KEY_REENTERED, KEY_ALLOW_MOVE,
-	KEY_SIGNALS,
+	KEY_SIGNALS, KEY_HITS,
 };
 
 static const struct argp_option options[] = {
 	{ "cpus", 'c', "LIST", 0, "a vCPU on each of these CPUs, as 0,1 (default 0)", 0 },
 	{ "exits", 'n', "N", 0, "stop after N HW_INTERRUPT exits (default 1000)", 0 },
+	{ "hits", KEY_HITS, "N", 0,
+	  "stop after N snapshots instead of exits, however many are missed until then", 0 },
 	{ "guest", KEY_GUEST, "NAME", 0,
 	  "what the L2 does: counter (default) loads DR0-DR3 and DR6 all the time; "
 	  "breakpoint arms a hardware breakpoint on itself and hits it; "
@@ -204,6 +206,8 @@ static void check_options(struct argp_state *state)
 	    (opt.guest != GUEST_COUNTER || opt.method >= READ_MSHV))
 		argp_error(state, "--reentered and --allow-move want --guest=counter and "
 			   "--read=mmap or ioctl");
+	if (opt.hits && opt.method >= READ_MSHV)
+		argp_error(state, "--hits wants --read=mmap or ioctl");
 	/* The ioctls read the CPU that the thread is on then. */
 	if (opt.allow_move && (all || opt.show))
 		argp_error(state, "--allow-move excludes --verify=all and --show");
@@ -217,6 +221,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		break;
 	case 'n':
 		opt.exits = parse_number(arg, 1, UINT32_MAX, state);
+		break;
+	case KEY_HITS:
+		opt.hits = parse_number(arg, 1, UINT32_MAX, state);
 		break;
 	case 'r':
 		opt.method = parse_name(arg, method_names, ARRAY_SIZE(method_names), state);

@@ -24,6 +24,7 @@ struct options {
 	unsigned int cpus[GUEST_VCPUS_MAX];
 	unsigned int nr_cpus;
 	uint64_t exits;
+	uint64_t hits;		/* 0, or stop after so many snapshots instead */
 	unsigned int guest;	/* GUEST_COUNTER or another */
 	enum read_method method;
 	uint64_t show;

@@ -192,14 +192,17 @@ static time_t now(void)
 /* Ask a program that ends by itself to do so, when it has had its exits. */
 static bool had_enough(struct vcpu *v)
 {
+	uint64_t n = opt.hits ? v->results[TDX_DRCACHE_HIT] : v->interrupts;
+	uint64_t wanted = opt.hits ? opt.hits : opt.exits;
+
 	if (opt.guest == GUEST_HOSTILE) {
 		/* Each of the three VMs has its part, and dies. */
-		if (v->interrupts >= opt.exits * v->vm / TDX_L2_VM_MAX)
+		if (n >= wanted * v->vm / TDX_L2_VM_MAX)
 			v->data[GUEST_STOP / 8] = v->vm == TDX_L2_VM_MAX ?
 						  GUEST_STOP_CONTROL : GUEST_STOP_FAULT;
-		return v->interrupts >= opt.exits;
+		return n >= wanted;
 	}
-	if (v->interrupts < opt.exits)
+	if (n < wanted)
 		return false;
 	v->data[GUEST_STOP / 8] = 1;
 	return opt.guest != GUEST_EXITS;
@@ -212,7 +215,9 @@ static void run(struct vcpu *v, int tick)
 
 	while (!v->stopped && !had_enough(v)) {
 		if (now() > end) {
-			fail(v, "stopped after %u seconds", opt.timeout_s);
+			fail(v, "stopped after %u seconds, %" PRIu64 " exits and %" PRIu64
+			     " snapshots", opt.timeout_s, v->interrupts,
+			     v->results[TDX_DRCACHE_HIT]);
 			break;
 		}
 		if (tick >= 0)

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * failnth OPERATION [MODULE [LAST]]: do OPERATION with its first fault injected,
+ * failnth FLOOR OPERATION [MODULE [LAST]]: do OPERATION with its first fault injected,
  * then with its second, and so on until it is through without one; or only with the
  * LAST ones. Each time it must succeed, or fail with ENOMEM or EFAULT, and leave
  * nothing behind: the next time starts over. Wants a kernel with fault injection,
  * and the failslab and fail_page_alloc settings that scripts/guest/faults makes.
  *
- * Exits with 1 for another errno, and if there was no fault to inject.
+ * Exits with 1 for another errno, if fewer faults than FLOOR were injected, and if the
+ * caller saw none of them.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -90,6 +91,23 @@ static int do_regs(void)
 	return ioctl(fd, TDX_DRCACHE_GET_REGS, &regs) && errno != ENODATA ? -1 : 0;
 }
 
+/* Beside a VMM that runs an L2 on CPU 0. */
+static void setup_observing(void)
+{
+	setup_open();
+	if (bind_cpu0(TDX_DRCACHE_BIND_OBSERVE)) {
+		perror("BIND");
+		exit(EXIT_FAILURE);
+	}
+}
+
+static int do_snapshot(void)
+{
+	struct tdx_drcache_regs regs = { .size = sizeof(regs) };
+
+	return ioctl(fd, TDX_DRCACHE_GET_REGS, &regs);
+}
+
 static int do_stats(void)
 {
 	struct tdx_drcache_stats stats = { .size = sizeof(stats) };
@@ -144,6 +162,7 @@ static const struct operation {
 	{ "observe", setup_open, do_observe, undo_open },
 	{ "mmap", setup_bound, do_mmap, undo_open },
 	{ "regs", setup_bound, do_regs, undo_open },
+	{ "snapshot", setup_observing, do_snapshot, undo_open },
 	{ "stats", setup_bound, do_stats, undo_open },
 	{ "load", setup_load, do_load, undo_load },
 };
@@ -204,17 +223,17 @@ static bool attempt(const struct operation *op, int n, int *failed, int *left)
 int main(int argc, char **argv)
 {
 	const struct operation *op = operations, *end = op + sizeof(operations) / sizeof(*op);
-	int n = 1, first, left, failed = 0;
+	int n = 1, first, left, failed = 0, injected;
 
-	while (argc >= 2 && op < end && strcmp(op->name, argv[1]))
+	while (argc >= 3 && op < end && strcmp(op->name, argv[2]))
 		op++;
-	if (argc < 2 || op == end || argc > 4 || (argc >= 3 && op->run != do_load) ||
-	    (argc < 3 && op->run == do_load)) {
-		fputs("usage: failnth open|info|bind|observe|mmap|regs|stats\n"
-		      "       failnth load MODULE [LAST]\n", stderr);
+	if (argc < 3 || op == end || argc > 5 || (argc >= 4 && op->run != do_load) ||
+	    (argc < 4 && op->run == do_load)) {
+		fputs("usage: failnth FLOOR open|info|bind|observe|mmap|regs|snapshot|stats\n"
+		      "       failnth FLOOR load MODULE [LAST]\n", stderr);
 		return 2;
 	}
-	module = argv[2];
+	module = argv[3];
 	nth_file = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	if (nth_file < 0) {
 		perror("failnth: this kernel has no fault injection");
@@ -224,11 +243,11 @@ int main(int argc, char **argv)
 	if (run_page == MAP_FAILED)
 		return EXIT_FAILURE;
 
-	if (argc == 4) {
+	if (argc == 5) {
 		/* A count that never ends tells how many there are; fewer the second time. */
 		if (!attempt(op, MANY, &failed, &left) || !attempt(op, MANY, &failed, &left))
 			return EXIT_FAILURE;
-		n = MANY - left - atoi(argv[3]);
+		n = MANY - left - atoi(argv[4]);
 		if (n < 1)
 			n = 1;
 	}
@@ -237,7 +256,8 @@ int main(int argc, char **argv)
 		if (!attempt(op, n++, &failed, &left))
 			return EXIT_FAILURE;
 	} while (!left);
-	printf("%s: %d faults injected, %d of them seen by the caller\n", op->name,
-	       n - 1 - first, failed);
-	return failed ? EXIT_SUCCESS : EXIT_FAILURE;
+	injected = n - 1 - first;
+	printf("%s: %d faults injected (at least %d wanted), %d of them seen by the caller\n",
+	       op->name, injected, atoi(argv[1]), failed);
+	return failed && injected >= atoi(argv[1]) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

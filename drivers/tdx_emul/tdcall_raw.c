@@ -30,46 +30,47 @@ enum { RAX, RCX, RDX, RBX, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15, REGS 
 static u64 results[REGS];
 static void *page;
 
-/* Indirect: there are more registers than an asm statement has operands. */
-static void tdcall(u64 *regs)
+/*
+ * With the registers in results[], which is where they go. By address: there are more of
+ * them than an asm statement has operands.
+ */
+static void tdcall(void)
 {
-	unsigned long flags, rax = (unsigned long)regs;
+	unsigned long flags;
 
 	local_irq_save(flags);
-	asm volatile("push %%rbp\n\t"
-		     "mov %0, %%rbp\n\t"
-		     "mov 0x00(%%rbp), %%rax\n\t"
-		     "mov 0x08(%%rbp), %%rcx\n\t"
-		     "mov 0x10(%%rbp), %%rdx\n\t"
-		     "mov 0x18(%%rbp), %%rbx\n\t"
-		     "mov 0x20(%%rbp), %%rsi\n\t"
-		     "mov 0x28(%%rbp), %%rdi\n\t"
-		     "mov 0x30(%%rbp), %%r8\n\t"
-		     "mov 0x38(%%rbp), %%r9\n\t"
-		     "mov 0x40(%%rbp), %%r10\n\t"
-		     "mov 0x48(%%rbp), %%r11\n\t"
-		     "mov 0x50(%%rbp), %%r12\n\t"
-		     "mov 0x58(%%rbp), %%r13\n\t"
-		     "mov 0x60(%%rbp), %%r14\n\t"
-		     "mov 0x68(%%rbp), %%r15\n\t"
+	asm volatile("mov 0x00+%0, %%rax\n\t"
+		     "mov 0x08+%0, %%rcx\n\t"
+		     "mov 0x10+%0, %%rdx\n\t"
+		     "mov 0x18+%0, %%rbx\n\t"
+		     "mov 0x20+%0, %%rsi\n\t"
+		     "mov 0x28+%0, %%rdi\n\t"
+		     "mov 0x30+%0, %%r8\n\t"
+		     "mov 0x38+%0, %%r9\n\t"
+		     "mov 0x40+%0, %%r10\n\t"
+		     "mov 0x48+%0, %%r11\n\t"
+		     "mov 0x50+%0, %%r12\n\t"
+		     "mov 0x58+%0, %%r13\n\t"
+		     "mov 0x60+%0, %%r14\n\t"
+		     "mov 0x68+%0, %%r15\n\t"
 		     ".byte 0x66, 0x0f, 0x01, 0xcc\n\t"
-		     "mov %%rax, 0x00(%%rbp)\n\t"
-		     "mov %%rcx, 0x08(%%rbp)\n\t"
-		     "mov %%rdx, 0x10(%%rbp)\n\t"
-		     "mov %%rbx, 0x18(%%rbp)\n\t"
-		     "mov %%rsi, 0x20(%%rbp)\n\t"
-		     "mov %%rdi, 0x28(%%rbp)\n\t"
-		     "mov %%r8, 0x30(%%rbp)\n\t"
-		     "mov %%r9, 0x38(%%rbp)\n\t"
-		     "mov %%r10, 0x40(%%rbp)\n\t"
-		     "mov %%r11, 0x48(%%rbp)\n\t"
-		     "mov %%r12, 0x50(%%rbp)\n\t"
-		     "mov %%r13, 0x58(%%rbp)\n\t"
-		     "mov %%r14, 0x60(%%rbp)\n\t"
-		     "mov %%r15, 0x68(%%rbp)\n\t"
-		     "pop %%rbp"
-		     : "+a" (rax) : : "rcx", "rdx", "rbx", "rsi", "rdi", "r8", "r9", "r10",
-		       "r11", "r12", "r13", "r14", "r15", "memory", "cc");
+		     "mov %%rax, 0x00+%0\n\t"
+		     "mov %%rcx, 0x08+%0\n\t"
+		     "mov %%rdx, 0x10+%0\n\t"
+		     "mov %%rbx, 0x18+%0\n\t"
+		     "mov %%rsi, 0x20+%0\n\t"
+		     "mov %%rdi, 0x28+%0\n\t"
+		     "mov %%r8, 0x30+%0\n\t"
+		     "mov %%r9, 0x38+%0\n\t"
+		     "mov %%r10, 0x40+%0\n\t"
+		     "mov %%r11, 0x48+%0\n\t"
+		     "mov %%r12, 0x50+%0\n\t"
+		     "mov %%r13, 0x58+%0\n\t"
+		     "mov %%r14, 0x60+%0\n\t"
+		     "mov %%r15, 0x68+%0\n\t"
+		     : "+m" (results)
+		     : : "rax", "rcx", "rdx", "rbx", "rsi", "rdi", "r8", "r9", "r10", "r11",
+		       "r12", "r13", "r14", "r15", "memory", "cc");
 	local_irq_restore(flags);
 }
 
@@ -87,10 +88,10 @@ static int set_regs(const char *val, const struct kernel_param *kp)
 	if ((regs[RAX] & TDX_LEAF_MASK) == TDX_LEAF_VP_ENTER)
 		base = virt_to_phys(page);
 	regs[RDX] += base;
-	tdcall(regs);
-	if (regs[RDX] >= base)
-		regs[RDX] -= base;
 	memcpy(results, regs, sizeof(results));
+	tdcall();
+	if (results[RDX] >= base)
+		results[RDX] -= base;
 	return 0;
 }
 

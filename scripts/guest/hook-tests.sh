@@ -44,7 +44,10 @@ hook_tests()
 	t "$hook: breakpoint" drcvmm -c 0,1 --guest breakpoint -n $some -v --max-misses $exact
 	t "$hook: every way of leaving" drcvmm -c 0,1 --guest exits -n 50 -v
 	knob refuse 3
-	t "$hook: refused entries" drcvmm -n $some -v --max-misses $exact
+	t "$hook: refused entries" sh -c "
+		drcvmm -n $some -v --max-misses $exact >/tmp/refused; ret=\$?
+		cat /tmp/refused
+		[ \$ret -eq 0 ] && grep -q ' [1-9][0-9]* refused entries' /tmp/refused"
 	knob refuse 0
 
 	l1_knob reenter 2
@@ -112,11 +115,12 @@ hook_tests()
 	busy=$!
 	t "$hook: another process runs on the CPU" \
 		drcvmm -n $some --verify=guest --max-misses $((late ? some : 0))
+	t "$hook: it did" sh -c "[ \$(cut -d' ' -f14 /proc/$busy/stat) -gt 0 ]"
 	kill $busy
 	wait $busy
-	l1bp 0 >/dev/null &
+	l1bp 0 >/tmp/l1bp &
 	l1bp=$!
-	sleep 0.5
+	until grep -q placed /tmp/l1bp; do sleep 0.1; done
 	if [ "$hook" = return ]; then
 		t "$hook: each exit beside a breakpoint of L1's is a miss" \
 			drcvmm -n 100 --verify=guest --min-misses 100

@@ -26,7 +26,11 @@ use std::mem::size_of;
 use std::os::raw::{c_int, c_long, c_ulong, c_void};
 use std::os::unix::io::{AsRawFd, RawFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{fence, Ordering};
+#[cfg(not(test))]
+use std::sync::atomic::{AtomicU32, AtomicU64};
+#[cfg(test)]
+use tests::{AtomicU32, AtomicU64};
 
 pub const DEVICE: &str = "/dev/tdx_drcache";
 
@@ -161,13 +165,12 @@ pub fn tsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// A consistent copy of a slot. `between` runs between the loads and the check that
-/// nothing changed meanwhile: nothing, but in a test.
+/// A consistent copy of a slot.
 ///
 /// The page is mapped read-only, where Rust promises no more than that a relaxed load
 /// writes nothing: hence fences, where C has an acquire load.
 #[inline]
-fn copy(slot: &Slot, min_tsc: u64, mut between: impl FnMut()) -> Result<Snapshot, Miss> {
+fn copy(slot: &Slot, min_tsc: u64) -> Result<Snapshot, Miss> {
     for _ in 0..READ_RETRIES {
         let seq = slot.seq.load(Ordering::Relaxed);
         // pairs with the kernel's release store of an even seq
@@ -188,7 +191,6 @@ fn copy(slot: &Slot, min_tsc: u64, mut between: impl FnMut()) -> Result<Snapshot
             dr6: slot.dr6.load(Ordering::Relaxed),
             tsc: slot.tsc.load(Ordering::Relaxed),
         };
-        between();
         // pairs with the kernel's write barrier after an odd seq
         fence(Ordering::Acquire);
         if slot.seq.load(Ordering::Relaxed) != seq {
@@ -292,7 +294,7 @@ impl Reader {
     #[inline]
     pub fn observe(&self, min_tsc: u64) -> Result<Snapshot, Miss> {
         // SAFETY: find_slot() has checked it, and the mapping lives as long as self.
-        copy(unsafe { self.slot.as_ref() }, min_tsc, || ())
+        copy(unsafe { self.slot.as_ref() }, min_tsc)
     }
 }
 
@@ -354,45 +356,121 @@ fn find_slot(page: &Mapping) -> io::Result<NonNull<Slot>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicBool;
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+    use std::sync::atomic;
+    use std::thread;
+    use std::time::Duration;
 
-    const RAX: u64 = 0x1100_0000_0001;
+    // Of a read that meets no publish, and of a publish.
+    const LOADS: u32 = 10;
+    const STORES: u32 = 10;
+
+    /// A reader that does not give up by itself is stopped after so many loads.
+    const TOO_MANY: u32 = 2 * LOADS * READ_RETRIES;
+
+    /// Publishes beside a reader, each of which a read meets.
+    const PUBLISHES: u64 = 1000;
+
+    type Hook = Box<dyn FnMut(u32)>;
+
+    thread_local! {
+        /// Loads of a slot so far.
+        static LOADED: Cell<u32> = const { Cell::new(0) };
+        /// It runs before each load, and gets the number of those before.
+        static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
+    }
+
+    fn loaded() -> u32 {
+        LOADED.with(Cell::get)
+    }
+
+    fn before_load() {
+        let nr = loaded();
+
+        HOOK.with(|hook| {
+            if let Some(hook) = hook.borrow_mut().as_mut() {
+                hook(nr);
+            }
+        });
+        LOADED.with(|n| n.set(nr + 1));
+    }
+
+    /// What the reader is compiled with here: std's, with a hook before each load.
+    #[repr(transparent)]
+    pub struct AtomicU32(atomic::AtomicU32);
+    #[repr(transparent)]
+    pub struct AtomicU64(atomic::AtomicU64);
+
+    impl AtomicU32 {
+        pub fn load(&self, order: Ordering) -> u32 {
+            before_load();
+            self.0.load(order)
+        }
+    }
+
+    impl AtomicU64 {
+        pub fn load(&self, order: Ordering) -> u64 {
+            before_load();
+            self.0.load(order)
+        }
+    }
+
     /// As the kernel makes a page.
     const fn empty() -> Slot {
+        const ZERO: AtomicU64 = AtomicU64(atomic::AtomicU64::new(0));
+
         Slot {
-            seq: AtomicU32::new(0),
-            flags: AtomicU32::new(0),
-            exit_rax: AtomicU64::new(0),
-            db: [
-                AtomicU64::new(0),
-                AtomicU64::new(0),
-                AtomicU64::new(0),
-                AtomicU64::new(0),
-            ],
-            dr6: AtomicU64::new(0),
-            tsc: AtomicU64::new(0),
+            seq: AtomicU32(atomic::AtomicU32::new(0)),
+            flags: AtomicU32(atomic::AtomicU32::new(0)),
+            exit_rax: ZERO,
+            db: [ZERO; 4],
+            dr6: ZERO,
+            tsc: ZERO,
         }
     }
 
-    fn read(slot: &Slot, min_tsc: u64, exit_rax: u64) -> Result<Snapshot, Miss> {
-        copy(slot, min_tsc, || ()).and_then(|s| of_exit(s, exit_rax))
+    /// A snapshot of which each member is told by `n`.
+    fn snapshot(n: u64) -> Snapshot {
+        Snapshot {
+            flags: VALID | EMULATED | 2 << 8 | if n % 2 == 1 { L1_HWBP } else { 0 },
+            exit_rax: n + 1,
+            db: [n + 2, n + 3, n + 4, n + 5],
+            dr6: n + 6,
+            tsc: n,
+        }
     }
 
-    /// The kernel's `drcache_slot_publish()`; each register is `n`.
+    fn is_whole(s: Snapshot) -> bool {
+        s == snapshot(s.tsc)
+    }
+
+    /// The `nr`-th store of the kernel's `drcache_slot_publish()`.
+    fn store(slot: &Slot, n: u64, nr: u32) {
+        let s = snapshot(n);
+        let seq = slot.seq.0.load(Ordering::Relaxed).wrapping_add(1);
+
+        match nr {
+            0 => {
+                slot.seq.0.store(seq, Ordering::Relaxed);
+                fence(Ordering::Release);
+            }
+            1 => slot.flags.0.store(s.flags, Ordering::Relaxed),
+            2 => slot.exit_rax.0.store(s.exit_rax, Ordering::Relaxed),
+            3..=6 => {
+                let i = nr as usize - 3;
+                slot.db[i].0.store(s.db[i], Ordering::Relaxed);
+            }
+            7 => slot.dr6.0.store(s.dr6, Ordering::Relaxed),
+            8 => slot.tsc.0.store(s.tsc, Ordering::Relaxed),
+            _ => slot.seq.0.store(seq, Ordering::Release),
+        }
+    }
+
     fn publish(slot: &Slot, n: u64) {
-        let seq = slot.seq.load(Ordering::Relaxed);
-
-        slot.seq.store(seq.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
-        slot.flags
-            .store(VALID | EMULATED | 2 << 8, Ordering::Relaxed);
-        slot.exit_rax.store(RAX, Ordering::Relaxed);
-        for db in &slot.db {
-            db.store(n, Ordering::Relaxed);
+        for nr in 0..STORES {
+            store(slot, n, nr);
         }
-        slot.dr6.store(n, Ordering::Relaxed);
-        slot.tsc.store(n, Ordering::Relaxed);
-        slot.seq.store(seq.wrapping_add(2), Ordering::Release);
     }
 
     fn published(n: u64) -> Slot {
@@ -400,6 +478,24 @@ mod tests {
 
         publish(&slot, n);
         slot
+    }
+
+    fn read(slot: &Slot, min_tsc: u64, exit_rax: u64) -> Result<Snapshot, Miss> {
+        copy(slot, min_tsc).and_then(|s| of_exit(s, exit_rax))
+    }
+
+    /// Read with `hook` before each load.
+    fn hooked_copy(
+        slot: &Rc<Slot>,
+        mut hook: impl FnMut(&Slot, u32) + 'static,
+    ) -> Result<Snapshot, Miss> {
+        let hooked = Rc::clone(slot);
+
+        LOADED.with(|n| n.set(0));
+        HOOK.with(|h| *h.borrow_mut() = Some(Box::new(move |nr| hook(&hooked, nr))));
+        let result = copy(slot, 0);
+        HOOK.with(|h| *h.borrow_mut() = None);
+        result
     }
 
     #[test]
@@ -416,98 +512,231 @@ mod tests {
 
     #[test]
     fn hit() {
-        let snapshot = read(&published(1000), 1000, RAX).unwrap();
+        let got = read(&published(1000), 1000, 1001).unwrap();
 
-        assert_eq!(snapshot.db, [1000; 4]);
-        assert_eq!(
-            (snapshot.dr6, snapshot.tsc, snapshot.exit_rax),
-            (1000, 1000, RAX)
-        );
-        assert_eq!(snapshot.vm(), 2);
+        assert_eq!(got, snapshot(1000));
+        assert_eq!(got.vm(), 2);
     }
 
     #[test]
     fn nothing_published_is_invalid() {
         assert_eq!(read(&empty(), 0, 0), Err(Miss::Invalid));
         let slot = published(1000);
-        slot.flags.store(LATE, Ordering::Relaxed);
-        assert_eq!(read(&slot, 0, RAX), Err(Miss::Invalid));
+        slot.flags.0.store(LATE, Ordering::Relaxed);
+        assert_eq!(read(&slot, 0, 1001), Err(Miss::Invalid));
     }
 
     #[test]
     fn older_is_stale() {
-        assert_eq!(read(&published(1000), 1001, RAX), Err(Miss::Stale));
+        assert_eq!(read(&published(1000), 1001, 1001), Err(Miss::Stale));
     }
 
     #[test]
     fn of_another_exit() {
-        assert_eq!(read(&published(1000), 1000, RAX + 1), Err(Miss::OtherExit));
+        assert_eq!(read(&published(1000), 1000, 1002), Err(Miss::OtherExit));
         // An observer does not compare.
-        assert!(copy(&published(1000), 1000, || ()).is_ok());
+        assert!(copy(&published(1000), 1000).is_ok());
+    }
+
+    /// Each member is loaded once, and seq twice: nothing escapes the hook.
+    #[test]
+    fn undisturbed() {
+        let slot = Rc::new(published(1000));
+
+        assert_eq!(hooked_copy(&slot, |_, _| ()), Ok(snapshot(1000)));
+        assert_eq!(loaded(), LOADS);
     }
 
     #[test]
     fn odd_seq_is_busy() {
-        let slot = published(1000);
-        let mut loads = 0;
+        let slot = Rc::new(published(1000));
 
-        slot.seq.store(5, Ordering::Relaxed);
-        assert_eq!(copy(&slot, 0, || loads += 1), Err(Miss::Busy));
-        assert_eq!(loads, 0);
+        slot.seq.0.store(5, Ordering::Relaxed);
+        let result = hooked_copy(&slot, |slot, nr| {
+            if nr == TOO_MANY {
+                slot.seq.0.store(6, Ordering::Relaxed);
+            }
+        });
+        assert_eq!(result, Err(Miss::Busy));
+        assert_eq!(loaded(), READ_RETRIES);
+    }
+
+    /// On to the next order of loads and stores; false after the last.
+    fn next_order(before: &mut [u32; STORES as usize]) -> bool {
+        match before.iter().rposition(|&load| load != LOADS) {
+            Some(last) => {
+                let load = before[last] + 1;
+                before[last..].fill(load);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A publish and a read, in each order that their stores and loads can have.
+    #[test]
+    fn no_order_of_stores_and_loads_tears() {
+        // Store n is done before load before[n].
+        let mut before = [0; STORES as usize];
+        let mut orders = 0;
+
+        loop {
+            let slot = Rc::new(published(1000));
+            let mut done = 0;
+            let result = hooked_copy(&slot, move |slot, nr| {
+                while done < STORES && before[done as usize] <= nr {
+                    store(slot, 2001, done);
+                    done += 1;
+                }
+            });
+            let got = result.unwrap();
+
+            assert!(is_whole(got), "{got:?} of {before:?}");
+            // Before the read is new, after it is old.
+            if before[STORES as usize - 1] == 0 {
+                assert_eq!(got.tsc, 2001);
+            } else if before[0] == LOADS {
+                assert_eq!(got.tsc, 1000);
+            }
+            orders += 1;
+            if !next_order(&mut before) {
+                break;
+            }
+        }
+        assert_eq!(orders, 184_756); // 20 over 10
+    }
+
+    /// Publish before load `at` of each of the first `tries` tries.
+    fn publish_again(slot: &Rc<Slot>, at: u32, tries: u32) -> Result<Snapshot, Miss> {
+        hooked_copy(slot, move |slot, nr| {
+            if nr % LOADS == at && nr / LOADS < tries {
+                publish(slot, u64::from(nr / LOADS + 1));
+            }
+        })
+    }
+
+    /// Retries end, and not too early.
+    #[test]
+    fn changed_seq_is_retried() {
+        let slot = Rc::new(published(1000));
+
+        // Before the first load there is nothing to retry for.
+        for at in 1..LOADS {
+            for tries in 1..READ_RETRIES {
+                assert_eq!(publish_again(&slot, at, tries), Ok(snapshot(tries.into())));
+                assert_eq!(loaded(), (tries + 1) * LOADS);
+            }
+            assert_eq!(publish_again(&slot, at, TOO_MANY / LOADS), Err(Miss::Busy));
+            assert_eq!(loaded(), READ_RETRIES * LOADS);
+        }
     }
 
     #[test]
-    fn changed_seq_is_retried() {
-        let slot = published(1000);
-        let mut loads = 0;
-        let snapshot = copy(&slot, 0, || {
-            loads += 1;
-            if loads < 3 {
-                publish(&slot, 1000 + loads);
+    fn changed_at_each_load_is_busy() {
+        let slot = Rc::new(published(1000));
+        let result = hooked_copy(&slot, |slot, nr| {
+            if nr < TOO_MANY {
+                publish(slot, nr.into());
             }
         });
 
-        assert_eq!(snapshot.unwrap().db, [1002; 4]);
-        assert_eq!(loads, 3);
+        assert_eq!(result, Err(Miss::Busy));
+        assert_eq!(loaded(), READ_RETRIES * LOADS);
     }
 
+    /// Before flags is loaded there is no snapshot, from then on it is the whole one.
     #[test]
-    fn changed_at_each_try_is_busy() {
-        let slot = published(1000);
-        let mut loads = 0;
+    fn invalidated_at_each_load() {
+        for at in 0..LOADS {
+            let slot = Rc::new(published(1000));
+            let result = hooked_copy(&slot, move |slot, nr| {
+                if nr == at {
+                    slot.flags.0.store(0, Ordering::Relaxed);
+                }
+            });
+            let want = if at < 2 {
+                Err(Miss::Invalid)
+            } else {
+                Ok(snapshot(1000))
+            };
 
-        assert_eq!(
-            copy(&slot, 0, || {
-                loads += 1;
-                publish(&slot, 1000);
-            }),
-            Err(Miss::Busy)
-        );
-        assert_eq!(loads, READ_RETRIES);
+            assert_eq!(result, want);
+            assert_eq!(loaded(), LOADS);
+        }
     }
 
+    /// The loads of the reader beside a writer, for the writer to see.
+    static READ: atomic::AtomicU32 = atomic::AtomicU32::new(0);
+
+    /// Let the other thread run. On a busy core yield_now() would wait for a turn of all.
+    fn rest() {
+        thread::sleep(Duration::from_micros(1));
+    }
+
+    /// Wait until the reader has done `n` more loads, or a few more.
+    fn wait_for_loads(n: u32) {
+        // The reader's next loads see what was stored before.
+        fence(Ordering::SeqCst);
+        let from = READ.load(Ordering::Acquire);
+        while READ.load(Ordering::Acquire).wrapping_sub(from) <= n {
+            rest();
+        }
+    }
+
+    /// Each publish stops before one of its stores until there was a load, so a read meets
+    /// it, whatever the load.
     #[test]
     fn no_torn_snapshot_beside_a_writer() {
         static SLOT: Slot = empty();
-        static STOP: AtomicBool = AtomicBool::new(false);
-        let writer = std::thread::spawn(|| {
-            (1..)
-                .take_while(|_| !STOP.load(Ordering::Relaxed))
-                .for_each(|n| publish(&SLOT, n))
-        });
-        let mut hits = 0;
-
-        while hits < 100_000 {
-            match copy(&SLOT, 0, || ()) {
-                Ok(s) => {
-                    assert_eq!((s.db, s.dr6), ([s.tsc; 4], s.tsc));
-                    hits += 1;
+        static STOP: atomic::AtomicBool = atomic::AtomicBool::new(false);
+        let writer = thread::spawn(|| {
+            for n in 1..=PUBLISHES {
+                // The read that met the last publish ends, and another begins.
+                wait_for_loads(2 * LOADS + n as u32 % LOADS);
+                for nr in 0..STORES {
+                    if nr == 1 + n as u32 % (STORES - 1) {
+                        wait_for_loads(1);
+                    }
+                    store(&SLOT, n, nr);
                 }
-                Err(miss) => assert!(matches!(miss, Miss::Busy | Miss::Invalid)),
+            }
+            STOP.store(true, Ordering::Relaxed);
+        });
+        let (mut hits, mut met, mut last) = (0, 0, 0);
+        let (mut torn, mut wrong) = (None, None);
+
+        // The writer waits for loads to the end: nothing may panic before that.
+        HOOK.with(|hook| {
+            *hook.borrow_mut() = Some(Box::new(|_| {
+                READ.fetch_add(1, Ordering::Release);
+            }))
+        });
+        while !STOP.load(Ordering::Relaxed) {
+            let from = loaded();
+            let result = copy(&SLOT, last);
+
+            met += u64::from(loaded() - from != LOADS);
+            match result {
+                Ok(s) => {
+                    hits += 1;
+                    if !is_whole(s) {
+                        torn = Some(s);
+                    }
+                    if s.tsc == last {
+                        rest();
+                    }
+                    last = s.tsc;
+                }
+                Err(Miss::Busy) => rest(),
+                Err(Miss::Invalid) if hits == 0 => rest(),
+                Err(_) => wrong = Some(result),
             }
         }
-        STOP.store(true, Ordering::Relaxed);
         writer.join().unwrap();
+        println!("{PUBLISHES} publishes, {hits} hits, {met} reads met a publish");
+        assert_eq!(torn, None);
+        assert_eq!(wrong, None);
+        assert!(met >= PUBLISHES, "{met} reads met a publish");
     }
 
     #[test]

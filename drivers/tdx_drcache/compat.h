@@ -25,7 +25,7 @@ static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set,
 }
 #endif
 
-/* 6.8: the kernel says whether it is the host of TDX guests. */
+/* 6.8: the kernel says whether it is the host of TDX guests; commit 765a0542fdc7. */
 #ifdef X86_FEATURE_TDX_HOST_PLATFORM
 #define drcache_is_tdx_host()	boot_cpu_has(X86_FEATURE_TDX_HOST_PLATFORM)
 #else

@@ -47,6 +47,7 @@ int __init drcache_hook_init(void)
 	return -EINVAL;
 }
 
+/* The module unloads: have the hooks free what they have left. */
 void drcache_hook_fini(void)
 {
 	unsigned int i;

@@ -28,14 +28,16 @@
 static bool __init is_snp_guest(void)
 {
 	bool (*isolation_is_snp)(void);
-	bool snp = false;
+	bool snp;
 
+	if (cc_platform_has(CC_ATTR_GUEST_SEV_SNP))
+		return true;
 	isolation_is_snp = symbol_get(hv_isolation_type_snp);
-	if (isolation_is_snp) {
-		snp = isolation_is_snp();
-		symbol_put(hv_isolation_type_snp);
-	}
-	return snp || cc_platform_has(CC_ATTR_GUEST_SEV_SNP);
+	if (!isolation_is_snp)
+		return false;
+	snp = isolation_is_snp();
+	symbol_put(hv_isolation_type_snp);
+	return snp;
 }
 
 static int __init drcache_init(void)

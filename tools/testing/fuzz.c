@@ -873,7 +873,9 @@ static uint64_t pick_run_page(uint64_t a, errset *may, errset *must)
 {
 	struct map *m;
 
-	*may = needs_run_page ? E(EFAULT) : 0;
+	*may = 0;
+	if (a % 16)
+		*may = E(EFAULT);
 	switch (a % 16) {
 	case 0:
 		if (needs_run_page)
@@ -889,7 +891,7 @@ static uint64_t pick_run_page(uint64_t a, errset *may, errset *must)
 		return a;
 	case 3:
 		m = pick_map(a >> 8, DRCACHE);
-		if (m && needs_run_page && !m->fragile)
+		if (m && !m->fragile)
 			*must |= E(EFAULT);
 		return (uintptr_t)(m ? m->p : fake_run);
 	case 4:
@@ -908,7 +910,7 @@ static long op_bind(const uint64_t *a)
 {
 	static const uint64_t no_l2[] = { 1ull << 33, 1ull << 34, 1ull << 41 };
 	struct file *f = pick_file(a[0], DRCACHE);
-	errset may = 0, must = 0, run_may = 0;
+	errset may = 0, must = 0, late = 0, run_may = 0;
 	struct tdx_drcache_bind bind = { 0 };
 	bool observe = a[2] % 4 == 0, was_bound;
 	struct arg arg;
@@ -951,7 +953,13 @@ static long op_bind(const uint64_t *a)
 	} else {
 		may |= run_may | E(EBUSY);
 		if (!have_host)
-			must |= E(ENODEV) | E(EBUSY);
+			late |= E(ENODEV);
+		/* Of the return hook; a 32-bit caller as well. */
+		if (hook == TDX_DRCACHE_HOOK_RETURN) {
+			may |= E(EOPNOTSUPP);
+			if (bind.exit_reasons & 1ull << 52 || (must && have_compat))
+				late |= E(EOPNOTSUPP);
+		}
 	}
 	if (bind.exit_reasons & (no_l2[0] | no_l2[1] | no_l2[2]))
 		must |= E(EOPNOTSUPP);
@@ -964,6 +972,9 @@ static long op_bind(const uint64_t *a)
 	/* These are found before anything else, and what is left after EBUSY. */
 	if (must && !(must & (E(EOPNOTSUPP) | E(ENXIO))))
 		must |= may & E(EBUSY);
+	/* These after the run page was looked at, and who owns the vCPU. */
+	if (late)
+		must |= late | run_may | E(EBUSY);
 
 	ret = sized_ioctl(f, TDX_DRCACHE_BIND, a[1], &bind, sizeof(bind), false, may, must,
 			  &arg);

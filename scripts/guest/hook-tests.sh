@@ -154,7 +154,7 @@ hook_tests()
 
 refused_entries()
 {
-	runs "$hook" $some -v >/tmp/refused
+	runs "$hook" "$some" -v >/tmp/refused
 	ret=$?
 	cat /tmp/refused
 	[ $ret -eq 0 ] && grep -q ' [1-9][0-9]* refused entries' /tmp/refused

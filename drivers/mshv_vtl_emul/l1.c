@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What an L1 may do to the debug registers between an exit and the VMM's return
- * to user space, on demand: what a hook that captures late must not take for the
- * L2's.
+ * Do on demand to the debug registers what an L1 may do between an exit and the
+ * VMM's return to user space. A hook that captures late must not take the result
+ * for the L2's.
  */
 #include <linux/cpumask.h>
 #include <linux/delay.h>
@@ -31,7 +31,7 @@ module_param(after_exit, uint, 0644);
 MODULE_PARM_DESC(after_exit,
 		 "what L1 does after each exit that goes to user space: 0 nothing, 1 sleep, 2 a breakpoint comes and goes, 3 and is hit, 4 a breakpoint comes or goes, and nothing else, 5 a breakpoint that stays is hit");
 
-/* What the breakpoint watches. */
+/* Watched by the breakpoint. */
 static unsigned long watched;
 
 /**

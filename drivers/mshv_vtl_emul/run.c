@@ -91,7 +91,7 @@ EXPORT_SYMBOL_GPL(mshv_vtl_emulated);
 
 typedef void (exit_hook_fn)(u64 exit_rax, u64 entry_rcx);
 DEFINE_STATIC_CALL_NULL(mshv_vtl_exit_hook, exit_hook_fn);
-/* Whether it is set; under exit_hook_lock. */
+/* The callout is set. Under exit_hook_lock. */
 static bool exit_hook_set;
 static DEFINE_MUTEX(exit_hook_lock);
 

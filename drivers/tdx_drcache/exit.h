@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What an exit was, from what TDG.VP.ENTER left in RAX. Pure: no hardware, no
- * state.
+ * Decode an exit from the RAX that TDG.VP.ENTER left. Pure: no hardware, no state.
  */
 #ifndef _DRCACHE_EXIT_H
 #define _DRCACHE_EXIT_H
@@ -48,10 +47,10 @@ static __always_inline bool drcache_exit_l2_ran(u64 rax)
  * @entry_rcx: the RCX that it was given
  * @reasons: a bit for each basic reason to capture at, at most 63
  *
- * Which registers the CPU holds is a matter of whether an L2 ran since L1 last
- * did, so whatever is not known to be an L2's exit is refused.
+ * The CPU holds an L2's registers only if an L2 ran since L1 last did, so an exit
+ * that is not known to be an L2's is refused.
  *
- * Return: what is to be done.
+ * Return: the verdict.
  */
 static __always_inline enum drcache_exit
 drcache_exit_decode(u64 rax, u64 entry_rcx, u64 reasons)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Which hook, and that it is in place while anybody owns a vCPU.
+ * Choose the hook, and keep it in place while anybody owns a vCPU.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Which hosts there are. Pure: what was found goes in, what it means comes out.
+ * Tell the hosts apart. Pure: facts go in, their meaning comes out.
  */
 #include <linux/stddef.h>
 #include <uapi/linux/tdx_drcache.h>

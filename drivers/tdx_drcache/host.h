@@ -4,7 +4,7 @@
 
 #include <linux/types.h>
 
-/* What decides whether this kernel can be an L1. */
+/* Facts that decide whether this kernel can be an L1. */
 struct drcache_host_facts {
 	bool tdx_guest;		/* runs in a TDX trust domain */
 	bool tdx_host;		/* is itself the host of TDX guests */

@@ -31,7 +31,7 @@
 #include <uapi/linux/tdx_drcache.h>
 
 /*
- * What the hardware gives. Scalars, not an array, so that it stays in the CPU's
+ * The hardware's part of a snapshot. Scalars, not an array, so that it stays in the CPU's
  * registers on the way to the slot.
  */
 struct drcache_regs {

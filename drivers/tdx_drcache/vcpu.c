@@ -79,10 +79,10 @@ struct drcache_cpu {
 
 static DEFINE_PER_CPU(struct drcache_cpu, drcache_cpu);
 
-/* Who is bound to what; see above. */
+/* Protects who is bound to a vCPU; see above. */
 static DEFINE_MUTEX(drcache_bind_lock);
 
-/* What cpuhp_setup_state() gave. */
+/* Dynamic hotplug state. */
 static int cpuhp_state;
 
 /*
@@ -189,7 +189,7 @@ const struct mm_struct *notrace drcache_vcpu_mm(void)
 }
 NOKPROBE_SYMBOL(drcache_vcpu_mm);
 
-/* These two: on the CPU itself, with interrupts off. */
+/* arm() and disarm() run on @c's CPU with interrupts off. */
 static void arm(struct drcache_cpu *c)
 {
 	WRITE_ONCE(c->slot, drcache_page_slot(c->page));

@@ -125,9 +125,9 @@ const _: () = assert!(size_of::<Slot>() == 64);
 const _: () = assert!(size_of::<Info>() == 32);
 const _: () = assert!(size_of::<Bind>() == 32);
 
-/// What the CPU held at an exit, as in `struct tdx_drcache_slot`: the registers that the
-/// L2 ran with. See [`L1_HWBP`] before taking one for the guest's. They are the guest's to
-/// choose: data, never an index, an address to follow or a length.
+/// The registers at an exit, as in `struct tdx_drcache_slot`: those that the L2 ran with. See
+/// [`L1_HWBP`] before taking one for the guest's. They are the guest's to choose: data, never
+/// an index, an address to follow or a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     pub flags: u32,

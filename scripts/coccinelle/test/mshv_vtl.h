@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What of OHCL's drivers/hv/mshv_vtl.h the entry of an L2 uses (microsoft/
+ * The part of OHCL's drivers/hv/mshv_vtl.h that the entry of an L2 uses (microsoft/
  * OHCL-Linux-Kernel 00d95ddb): the same names and types, without the layout.
  */
 #ifndef _MSHV_VTL_H

@@ -13,7 +13,7 @@
 /* Where a breakpoint is: on a task or on the CPU. */
 enum target { ON_VMM, ON_TASK, ON_CPU };
 
-/* What hits it: nothing, user mode, or the kernel's timer interrupt. */
+/* Hit by nothing, by user mode, or by the kernel's timer interrupt. */
 enum place { NOWHERE, IN_USER, IN_KERNEL_TEXT, IN_KERNEL_DATA };
 
 /**
@@ -47,7 +47,7 @@ struct kind {
 /* Terminated by a kind without a name. */
 extern const struct kind perf_kinds[], ptrace_kinds[], task_kinds[], vmm_kinds[];
 
-/* What runs. */
+/* The kind that runs. */
 extern const struct kind *kind;
 
 /**

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What is done to the VMM, and to the whole machine.
+ * Disturbances of the VMM, and of the whole machine.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -35,12 +35,12 @@ l1_knob() { echo "$2" >/sys/module/mshv_vtl_emul/parameters/"$1"; }
 # misses what it is not sure of, the more the busier L1 is: go on until N were captured.
 runs()
 {
-	_hook=$1 _n=$2
+	runs_hook=$1 runs_n=$2
 	shift 2
-	if [ "$_hook" = return ]; then
-		drcvmm --hits "$_n" --timeout 600 "$@"
+	if [ "$runs_hook" = return ]; then
+		drcvmm --hits "$runs_n" --timeout 600 "$@"
 	else
-		drcvmm -n "$_n" --max-misses 0 "$@"
+		drcvmm -n "$runs_n" --max-misses 0 "$@"
 	fi
 }
 

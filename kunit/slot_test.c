@@ -240,7 +240,7 @@ static struct {
 static void read_between_stores(unsigned int nr)
 {
 	struct tdx_drcache_slot snap;
-	int ret = hooked_read(&stepped, &snap, NULL);
+	int ret = hooked_read(&stepped, &snap, end_odd);
 
 	if (memcmp(&stepped, &steps.want, sizeof(stepped)))
 		steps.bad++;
@@ -453,6 +453,9 @@ static void race_test(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, race);
 	if (num_online_cpus() < 2)
 		kunit_skip(test, "needs two CPUs");
+	/* A reader that never gives up would keep the writer off its CPU for good. */
+	stepped.seq = 7;
+	KUNIT_ASSERT_EQ(test, hooked_read(&stepped, &snap, end_odd), -EAGAIN);
 	init_completion(&race->go);
 	race_done = false;
 	writer = kthread_create(race_writer, race, "drcache_writer");

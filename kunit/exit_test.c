@@ -97,9 +97,10 @@ static void vm_test(struct kunit *test)
 
 	for (vm = 1; vm <= 3; vm++) {
 		KUNIT_EXPECT_EQ(test, CAPTURE, drcache_exit_decode(rax, VM(vm), HW_INTERRUPT));
-		KUNIT_EXPECT_EQ(test, vm, drcache_exit_vm(VM(vm)));
+		KUNIT_EXPECT_EQ(test, vm << TDX_DRCACHE_VM_SHIFT, drcache_exit_vm(VM(vm)));
 		/* Other bits of the entry RCX are not the index's. */
-		KUNIT_EXPECT_EQ(test, vm, drcache_exit_vm(VM(vm) | ~TDX_ENTRY_VM_MASK));
+		KUNIT_EXPECT_EQ(test, vm << TDX_DRCACHE_VM_SHIFT,
+				drcache_exit_vm(VM(vm) | ~TDX_ENTRY_VM_MASK));
 	}
 	KUNIT_EXPECT_EQ(test, REFUSED, drcache_exit_decode(rax, VM(0), HW_INTERRUPT));
 	/* With a reason that was not asked for it is not looked at. */

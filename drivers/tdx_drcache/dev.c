@@ -60,12 +60,14 @@ static int ioctl_get_info(struct drcache_file *f, union drcache_arg *arg)
 	if (info->reserved)
 		return -EINVAL;
 	info->hook = drcache_hook_which();
-	info->features = 0;
+	info->features = drcache_vcpu_features();
 	info->max_vcpus = nr_cpu_ids;
 	info->map_size = PAGE_SIZE;
 	info->host = drcache_vcpu_host(info->hook);
 	return 0;
 }
+
+#define BIND_FLAGS	(TDX_DRCACHE_BIND_OBSERVE | TDX_DRCACHE_BIND_EXCLUSIVE)
 
 static int ioctl_bind(struct drcache_file *f, union drcache_arg *arg)
 {
@@ -75,11 +77,12 @@ static int ioctl_bind(struct drcache_file *f, union drcache_arg *arg)
 	unsigned int cpu;
 	int ret = -EBUSY;
 
-	if (bind->flags & ~TDX_DRCACHE_BIND_OBSERVE || bind->reserved)
+	if (bind->flags & ~BIND_FLAGS || bind->reserved)
 		return -EINVAL;
 	if (!PAGE_ALIGNED(bind->run_page))
 		return -EINVAL;
-	if (!owner && (bind->exit_reasons || bind->run_page))
+	if (!owner && (bind->exit_reasons || bind->run_page ||
+		       bind->flags & TDX_DRCACHE_BIND_EXCLUSIVE))
 		return -EINVAL;
 	if (bind->exit_reasons & DRCACHE_REASONS_NO_L2)
 		return -EOPNOTSUPP;
@@ -129,11 +132,8 @@ static int ioctl_get_stats(struct drcache_file *f, union drcache_arg *arg)
 {
 	struct tdx_drcache_stats *stats = &arg->stats;
 
-	if (stats->reserved)
-		return -EINVAL;
 	if (!file_page(f))
 		return -ENOTCONN;
-	memset(stats, 0, sizeof(*stats));
 	drcache_vcpu_stats(f->cpu, stats);
 	return 0;
 }

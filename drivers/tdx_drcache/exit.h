@@ -9,6 +9,7 @@
 #include <linux/compiler.h>
 #include <linux/types.h>
 #include <tdx/tdg_vp.h>
+#include <uapi/linux/tdx_drcache.h>
 
 /* Basic reasons of a failed VM entry: no L2 ran. BIND does not take them. */
 #define DRCACHE_REASONS_NO_L2	(BIT_ULL(33) | BIT_ULL(34) | BIT_ULL(41))
@@ -19,9 +20,11 @@ enum drcache_exit {
 	DRCACHE_EXIT_REFUSED,	/* no L2 ran */
 };
 
-static __always_inline unsigned int drcache_exit_vm(u64 entry_rcx)
+/* The VM index, where it is in a snapshot's flags. 0 is L1 itself. */
+static __always_inline u32 drcache_exit_vm(u64 entry_rcx)
 {
-	return (entry_rcx & TDX_ENTRY_VM_MASK) >> TDX_ENTRY_VM_SHIFT;
+	return entry_rcx >> (TDX_ENTRY_VM_SHIFT - TDX_DRCACHE_VM_SHIFT) &
+	       TDX_DRCACHE_VM_MASK;
 }
 
 /* Did an L2 run? Test the most frequent classes first. */
@@ -62,8 +65,13 @@ drcache_exit_decode(u64 rax, u64 entry_rcx, u64 reasons)
 	if (!(reasons & BIT_ULL(rax & 63)))
 		return drcache_exit_l2_ran(rax) ? DRCACHE_EXIT_FILTERED :
 						  DRCACHE_EXIT_REFUSED;
-	/* VM 0 is L1 itself. */
-	if (!drcache_exit_l2_ran(rax) || !(entry_rcx & TDX_ENTRY_VM_MASK))
+	if (!drcache_exit_vm(entry_rcx))
+		return DRCACHE_EXIT_REFUSED;
+	/* Only a shortcut: one comparison for the class and reason of most interrupts. */
+	if (likely((rax & ~63ULL) ==
+		   (u64)TDX_CLASS_L2_EXIT_HOST_ROUTED_ASYNC << TDX_CLASS_SHIFT))
+		return DRCACHE_EXIT_CAPTURE;
+	if (!drcache_exit_l2_ran(rax))
 		return DRCACHE_EXIT_REFUSED;
 	if (rax >> TDX_CLASS_SHIFT == TDX_CLASS_L2_EXIT_HOST_ROUTED_TDVMCALL ||
 	    (rax & TDX_BASIC_REASON_MASK) > 63)

@@ -126,10 +126,10 @@ void drcache_hook_put(void)
 }
 
 /* This CPU is armed, with interrupts off. */
-void drcache_hook_arm(void)
+void drcache_hook_arm(bool exclusive)
 {
 	if (placed->arm)
-		placed->arm();
+		placed->arm(exclusive);
 }
 
 /* This CPU is not armed any more; interrupts are off. */

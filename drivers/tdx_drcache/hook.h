@@ -17,7 +17,8 @@
  *	if there is nothing to hook. NULL if this kernel is built without what the
  *	hook needs; the others are NULL then, too.
  * @remove: when it returns no CPU is in vcpu.c by this hook, or will be
- * @arm: this CPU is armed; may be NULL
+ * @arm: this CPU is armed, and its debug registers are the L2's alone if @exclusive;
+ *	may be NULL
  * @disarm: this CPU is not armed any more; may be NULL
  * @fini: the module unloads: free what @available and @place have left; may be NULL
  *
@@ -35,7 +36,7 @@ struct drcache_hook {
 	bool (*available)(void);
 	int (*place)(void);
 	void (*remove)(void);
-	void (*arm)(void);
+	void (*arm)(bool exclusive);
 	void (*disarm)(void);
 	void (*fini)(void);
 };
@@ -49,7 +50,7 @@ void drcache_hook_fini(void);
 u32 drcache_hook_which(void);
 const struct drcache_hook *drcache_hook_get(void);
 void drcache_hook_put(void);
-void drcache_hook_arm(void);
+void drcache_hook_arm(bool exclusive);
 void drcache_hook_disarm(void);
 
 #endif /* _DRCACHE_HOOK_H */

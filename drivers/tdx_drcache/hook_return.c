@@ -26,6 +26,10 @@
  * registers tell the ioctl; a VMM that lies there spoils its own snapshots only.
  * If a signal handler is to run first, they are the handler's already. Then there is
  * no capture, and an older snapshot is stale by its time stamp.
+ *
+ * While the vCPU is exclusive, L1 has no breakpoint that could come with a switch or an
+ * interrupt. Then far less has to be looked at, and the exit is a miss only if another
+ * task's #DB may have reset DR6: see intact.h.
  */
 #include <linux/kprobes.h>
 #include <linux/module.h>
@@ -42,6 +46,8 @@
 #include "compat.h"
 #include "hook.h"
 #include "host_driver.h"
+#include "intact.h"
+#include "regs.h"
 #include "vcpu.h"
 
 #ifdef CONFIG_USER_RETURN_NOTIFIER
@@ -52,11 +58,15 @@
  * @task: who returned; compared, never followed. NULL if L1 had a breakpoint.
  * @events: its switches and this CPU's function-call interrupts. One sum is enough,
  *	as neither ever goes down.
+ * @seen: while exclusive: of DR6, by others that returned since @task did. @task is
+ *	then the last one that entered the L2. As long as none did it is the first one that
+ *	returned here since the CPU was armed, and NULL before that.
  */
 struct return_cpu {
 	struct user_return_notifier urn;
 	const struct task_struct *task;
 	u32 events;
+	u64 seen;
 };
 
 static DEFINE_PER_CPU(struct return_cpu, return_cpu);
@@ -75,14 +85,11 @@ static __always_inline void note(struct return_cpu *r, const struct task_struct 
 	r->events = events;
 }
 
-/* An ioctl that has entered the L2 returns. Not inlined, to save the others its stack. */
-static noinline notrace void capture(struct return_cpu *r, const struct task_struct *task,
-				     u32 events)
+/* An ioctl that has entered the L2 returns. */
+static __always_inline void capture_if(bool intact)
 {
-	bool intact = task && r->task == task && r->events == events;
 	const struct mshv_vtl_run *run = drcache_vcpu_run();
 
-	note(r, task, events);
 	if (!run || current->mm != drcache_vcpu_mm())
 		return;
 	if (intact)
@@ -91,7 +98,28 @@ static noinline notrace void capture(struct return_cpu *r, const struct task_str
 	else
 		drcache_vcpu_missed();
 }
+
+/* Not inlined, to save the other returns its stack. */
+static noinline notrace void capture(struct return_cpu *r, const struct task_struct *task,
+				     u32 events)
+{
+	bool intact = task && r->task == task && r->events == events;
+
+	note(r, task, events);
+	capture_if(intact);
+}
 NOKPROBE_SYMBOL(capture);
+
+static noinline notrace void capture_exclusive(struct return_cpu *r,
+					       const struct task_struct *task)
+{
+	bool intact = drcache_intact(r->task == task, r->seen, drcache_read_dr6());
+
+	r->task = task;
+	r->seen = DRCACHE_DR6_UNSEEN;
+	capture_if(intact);
+}
+NOKPROBE_SYMBOL(capture_exclusive);
 
 /* Interrupts are off. Every return to user space of this CPU pays for this. */
 static notrace void on_user_return(struct user_return_notifier *urn)
@@ -110,6 +138,24 @@ static notrace void on_user_return(struct user_return_notifier *urn)
 }
 NOKPROBE_SYMBOL(on_user_return);
 
+/* The same while the vCPU is exclusive. */
+static notrace void on_user_return_exclusive(struct user_return_notifier *urn)
+{
+	struct return_cpu *r = container_of(urn, struct return_cpu, urn);
+	const struct task_struct *task = current;
+
+	if (unlikely(returns_from_l2(task_pt_regs(task)))) {
+		capture_exclusive(r, task);
+	} else if (r->task == task) {
+		r->seen = DRCACHE_DR6_UNSEEN;
+	} else if (unlikely(!r->task)) {
+		r->task = task;
+	} else {
+		r->seen = drcache_dr6_seen(r->seen, drcache_read_dr6());
+	}
+}
+NOKPROBE_SYMBOL(on_user_return_exclusive);
+
 static int return_place(void)
 {
 	return drcache_host_driver_present() ? 0 : -ENOENT;
@@ -120,13 +166,14 @@ static void return_remove(void)
 {
 }
 
-static void return_arm(void)
+static void return_arm(bool exclusive)
 {
 	struct return_cpu *r = this_cpu_ptr(&return_cpu);
 
 	/* Nothing of before counts. */
 	r->task = NULL;
-	r->urn.on_user_return = on_user_return;
+	r->seen = DRCACHE_DR6_UNSEEN;
+	r->urn.on_user_return = exclusive ? on_user_return_exclusive : on_user_return;
 	user_return_notifier_register(&r->urn);
 }
 

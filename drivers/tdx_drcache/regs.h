@@ -16,6 +16,14 @@
  */
 #define drcache_read_db(n, val)	asm volatile("mov %%db" #n ", %0" : "=r" (val))
 
+static __always_inline u64 drcache_read_dr6(void)
+{
+	u64 dr6;
+
+	drcache_read_db(6, dr6);
+	return dr6;
+}
+
 /*
  * Read what this CPU holds. MOV from DR does not exit from an L1 or an L2, and
  * neither does RDTSC.
@@ -26,7 +34,7 @@ static __always_inline void drcache_regs_read(struct drcache_regs *regs)
 	drcache_read_db(1, regs->db1);
 	drcache_read_db(2, regs->db2);
 	drcache_read_db(3, regs->db3);
-	drcache_read_db(6, regs->dr6);
+	regs->dr6 = drcache_read_dr6();
 	regs->tsc = rdtsc();
 }
 

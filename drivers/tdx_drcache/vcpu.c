@@ -4,12 +4,13 @@
  *
  * Locks, outermost first:
  *
- *   drcache_bind_lock    who is bound, the hook's users
+ *   drcache_bind_lock    who is bound, the hook's users, who is exclusive
  *   cpu_hotplug_lock     whether a CPU is armed
  *
  * cpu_hotplug_lock is taken for reading here, and the hotplug callbacks run
- * with it taken for writing. Placing and removing a hook takes it as well, so
- * these are done outside of it.
+ * with it taken for writing. Placing and removing a hook takes it as well, and
+ * perf's locks, for what is exclusive, are outside of it. So these are done outside
+ * of it.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -27,6 +28,7 @@
 #include <asm/cpufeature.h>
 #include <asm/debugreg.h>
 
+#include "exclusive.h"
 #include "exit.h"
 #include "hook.h"
 #include "host.h"
@@ -41,7 +43,8 @@
  * @slot: where exits go; NULL while the CPU is not armed: no owner, or offline.
  *	Written by this CPU with interrupts off, or while it is offline.
  * @exit_reasons: the owner's, for drcache_exit_decode()
- * @flags: what each snapshot has in its flags: VALID, and EMULATED if it is
+ * @flags: what each snapshot has in its flags: VALID, and EMULATED if it is; and
+ *	FLAGS_SHARED
  * @published: these are for struct tdx_drcache_stats; written by this CPU with
  *	interrupts off, read by any
  * @filtered: see @published
@@ -57,6 +60,8 @@
  *	drcache_bind_lock.
  * @users: files bound to this vCPU. Under drcache_bind_lock.
  * @owned: one of them owns it. Under drcache_bind_lock and cpu_hotplug_lock.
+ * @exclusive: its breakpoint registers are kept from L1. Changed under
+ *	drcache_bind_lock, while the CPU is not armed.
  */
 struct drcache_cpu {
 	struct tdx_drcache_slot *slot;
@@ -75,7 +80,11 @@ struct drcache_cpu {
 	struct page *page;
 	unsigned int users;
 	bool owned;
+	bool exclusive;
 };
+
+/* In @flags alone: L1 can have breakpoints on the CPU. The sign bit is a free test. */
+#define FLAGS_SHARED	BIT(31)
 
 static DEFINE_PER_CPU(struct drcache_cpu, drcache_cpu);
 
@@ -114,16 +123,18 @@ static __always_inline void vcpu_exit(u64 exit_rax, u64 entry_rcx, const u32 lat
 	}
 
 	drcache_regs_read(&regs);
-	flags = late | this_cpu_read(drcache_cpu.flags) |
-		drcache_exit_vm(entry_rcx) << TDX_DRCACHE_VM_SHIFT;
-	/*
-	 * L1's perf and ptrace breakpoints are in the same registers, and the
-	 * L2 ran with them. Not hw_breakpoint_active(): with DEBUG_PREEMPT it
-	 * calls a function.
-	 */
-	if (unlikely(raw_cpu_read(cpu_dr7) & DR_GLOBAL_ENABLE_MASK)) {
-		flags |= TDX_DRCACHE_L1_HWBP;
-		this_cpu_inc(drcache_cpu.l1_hwbp);
+	flags = drcache_exit_vm(entry_rcx) | late | this_cpu_read(drcache_cpu.flags);
+	if (flags & FLAGS_SHARED) {
+		flags &= ~FLAGS_SHARED;
+		/*
+		 * L1's perf and ptrace breakpoints are in the same registers, and the
+		 * L2 ran with them. Not hw_breakpoint_active(): with DEBUG_PREEMPT it
+		 * calls a function.
+		 */
+		if (unlikely(raw_cpu_read(cpu_dr7) & DR_GLOBAL_ENABLE_MASK)) {
+			flags |= TDX_DRCACHE_L1_HWBP;
+			this_cpu_inc(drcache_cpu.l1_hwbp);
+		}
 	}
 	drcache_slot_publish(slot, flags, exit_rax, &regs);
 	this_cpu_inc(drcache_cpu.published);
@@ -193,7 +204,7 @@ NOKPROBE_SYMBOL(drcache_vcpu_mm);
 static void arm(struct drcache_cpu *c)
 {
 	WRITE_ONCE(c->slot, drcache_page_slot(c->page));
-	drcache_hook_arm();
+	drcache_hook_arm(c->exclusive);
 }
 
 static void disarm(struct drcache_cpu *c)
@@ -223,6 +234,12 @@ u32 drcache_vcpu_host(u32 hook)
 				 hook != TDX_DRCACHE_HOOK_NONE);
 }
 
+/* TDX_DRCACHE_FEATURE_* */
+u64 drcache_vcpu_features(void)
+{
+	return drcache_exclusive_possible() ? TDX_DRCACHE_FEATURE_EXCLUSIVE : 0;
+}
+
 static struct page *page_create(unsigned int cpu)
 {
 	struct tdx_drcache_header *header;
@@ -237,12 +254,15 @@ static struct page *page_create(unsigned int cpu)
 	header->slot_size = sizeof(struct tdx_drcache_slot);
 	header->slot_offset = DRCACHE_SLOT_OFFSET;
 	header->cpu = cpu;
+	header->features = drcache_vcpu_features();
 	return page;
 }
 
 /* The CPU is not armed any more: let go of what the owner brought. */
-static void put_owner(struct drcache_cpu *c)
+static void put_owner(struct drcache_cpu *c, unsigned int cpu)
 {
+	drcache_exclusive_release(cpu);
+	WRITE_ONCE(c->exclusive, false);
 	drcache_run_page_unpin(c->run_page);
 	c->run_page = NULL;
 	c->run = NULL;
@@ -291,10 +311,19 @@ static int own(struct drcache_cpu *c, unsigned int cpu,
 		c->run = page_address(c->run_page);
 	}
 
+	if (bind->flags & TDX_DRCACHE_BIND_EXCLUSIVE) {
+		ret = drcache_exclusive_reserve(cpu);
+		if (ret)
+			goto err_put_owner;
+		WRITE_ONCE(c->exclusive, true);
+	}
+
 	c->exit_reasons = bind->exit_reasons ?: TDX_DRCACHE_HW_INTERRUPT;
 	c->flags = TDX_DRCACHE_VALID;
 	if (host == TDX_DRCACHE_HOST_EMULATED)
 		c->flags |= TDX_DRCACHE_EMULATED;
+	if (!c->exclusive)
+		c->flags |= FLAGS_SHARED;
 	/* Observers may be reading these. */
 	WRITE_ONCE(c->published, 0);
 	WRITE_ONCE(c->filtered, 0);
@@ -310,7 +339,7 @@ static int own(struct drcache_cpu *c, unsigned int cpu,
 	if (!ret)
 		return 0;
 err_put_owner:
-	put_owner(c);
+	put_owner(c, cpu);
 	return ret;
 }
 
@@ -321,7 +350,7 @@ static void disown(struct drcache_cpu *c, unsigned int cpu)
 	smp_call_function_single(cpu, disarm_ipi, c, true);
 	c->owned = false;
 	cpus_read_unlock();
-	put_owner(c);
+	put_owner(c, cpu);
 }
 
 /**
@@ -385,11 +414,12 @@ void drcache_vcpu_unbind(unsigned int cpu, bool owner)
 	mutex_unlock(&drcache_bind_lock);
 }
 
-/* Fill in the counts. */
+/* Fill in the counts, and how the vCPU is owned now. */
 void drcache_vcpu_stats(unsigned int cpu, struct tdx_drcache_stats *stats)
 {
 	struct drcache_cpu *c = per_cpu_ptr(&drcache_cpu, cpu);
 
+	stats->flags = READ_ONCE(c->exclusive) ? TDX_DRCACHE_STATS_EXCLUSIVE : 0;
 	stats->published = READ_ONCE(c->published);
 	stats->filtered = READ_ONCE(c->filtered);
 	stats->refused = READ_ONCE(c->refused);

@@ -15,6 +15,7 @@ static inline struct tdx_drcache_slot *drcache_page_slot(struct page *page)
 }
 
 u32 drcache_vcpu_host(u32 hook);
+u64 drcache_vcpu_features(void);
 struct page *drcache_vcpu_bind(const struct tdx_drcache_bind *bind, unsigned int cpu);
 void drcache_vcpu_unbind(unsigned int cpu, bool owner);
 void drcache_vcpu_stats(unsigned int cpu, struct tdx_drcache_stats *stats);

@@ -148,7 +148,7 @@ static void parse_cpus(char *arg, struct argp_state *state)
 enum {
 	KEY_GUEST = 0x100, KEY_SHOW, KEY_TICK, KEY_TIMEOUT, KEY_MIN_MISSES, KEY_MAX_MISSES,
 	KEY_ENTER, KEY_BIND, KEY_SYSCALL, KEY_SEED, KEY_COST, KEY_REENTERED, KEY_ALLOW_MOVE,
-	KEY_SIGNALS, KEY_HITS,
+	KEY_SIGNALS, KEY_HITS, KEY_EXCLUSIVE,
 };
 
 static const struct argp_option options[] = {
@@ -176,6 +176,8 @@ static const struct argp_option options[] = {
 	  "0 fast, 1 play idle, 2 idle thread. Default 0x20, as OpenVMM has it", 0 },
 	{ "bind", KEY_BIND, "CPU", 0,
 	  "bind to this CPU instead of the vCPU's: every exit is a miss", 0 },
+	{ "exclusive", KEY_EXCLUSIVE, NULL, 0,
+	  "keep the breakpoint registers of each CPU from L1 meanwhile", 0 },
 	{ "seed", KEY_SEED, "N", 0, "another seed, another hostile L2 (default 1)", 0 },
 	{ "syscall", KEY_SYSCALL, NULL, 0,
 	  "make another system call between an exit and the read", 0 },
@@ -239,6 +241,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		break;
 	case KEY_BIND:
 		opt.bind_cpu = parse_number(arg, 0, CPU_SETSIZE - 1, state);
+		break;
+	case KEY_EXCLUSIVE:
+		opt.exclusive = true;
 		break;
 	case KEY_SEED:
 		opt.seed = parse_number(arg, 0, UINT32_MAX, state);

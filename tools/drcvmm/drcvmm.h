@@ -36,6 +36,7 @@ struct options {
 	bool reentered;		/* the host driver enters the L2 again by itself */
 	bool allow_move;	/* a vCPU's thread may be on another CPU */
 	bool syscall;
+	bool exclusive;		/* the registers are kept from L1 */
 	bool cost;
 	unsigned int signal_hz;
 	unsigned int tick_us;

@@ -254,7 +254,8 @@ void *vcpu_main(void *arg)
 	reset_dr();
 	if (use_drcache) {
 		err = tdx_drcache_open(&v->reader, opt.bind_cpu < 0 ? v->cpu :
-				       (unsigned int)opt.bind_cpu, 0, (void *)v->run, 0);
+				       (unsigned int)opt.bind_cpu, 0, (void *)v->run,
+				       opt.exclusive ? TDX_DRCACHE_BIND_EXCLUSIVE : 0);
 		if (err)
 			die("%s, CPU %u: %s", TDX_DRCACHE_DEV, v->cpu, strerror(-err));
 	}

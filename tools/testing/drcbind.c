@@ -4,6 +4,7 @@
  * leave.
  *
  *   --hold      stay until killed
+ *   --exclusive keep the CPU's breakpoint registers from L1
  *   --run-page  give a run page, which is none
  *   --exit RAX  the same, and write into it that an L2 left with RAX
  *   --syscalls  when bound, say what a system call takes, in ticks
@@ -83,6 +84,7 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "hold", no_argument, NULL, 'h' },
+		{ "exclusive", no_argument, NULL, 'x' },
 		{ "run-page", no_argument, NULL, 'r' },
 		{ "exit", required_argument, NULL, 'e' },
 		{ "syscalls", no_argument, NULL, 's' },
@@ -95,11 +97,15 @@ int main(int argc, char **argv)
 	struct mshv_vtl_run *run_page = NULL;
 	bool hold = false, wait = false, syscalls = false;
 	int err, opt, late = -1;
+	uint32_t flags = 0;
 
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (opt) {
 		case 'h':
 			hold = true;
+			break;
+		case 'x':
+			flags = TDX_DRCACHE_BIND_EXCLUSIVE;
 			break;
 		case 's':
 			syscalls = true;
@@ -130,7 +136,7 @@ int main(int argc, char **argv)
 		return 2;
 	if (wait)
 		return wait_for_owner(atoi(argv[optind]));
-	err = tdx_drcache_open(&r, atoi(argv[optind]), 0, run_page, 0);
+	err = tdx_drcache_open(&r, atoi(argv[optind]), 0, run_page, flags);
 	if (err) {
 		printf("%s\n", strerrorname_np(-err));
 		return EXIT_FAILURE;

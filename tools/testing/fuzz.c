@@ -1067,9 +1067,7 @@ static long op_get_stats(const uint64_t *a)
 	if (!f)
 		return SKIPPED;
 	stats.published = a[2];
-	stats.reserved = a[3] % 8 ? 0 : edge(a[3] >> 8);
-	if (stats.reserved)
-		must |= E(EINVAL);
+	stats.flags = edge(a[3]);
 	if (f->kind == DRCACHE && !f->desc->foreign && !f->desc->binds && !racing)
 		must |= E(ENOTCONN);
 	if (f->kind == DRCACHE && (f->desc->foreign || racing))
@@ -1079,9 +1077,10 @@ static long op_get_stats(const uint64_t *a)
 	if (ret || !arg.ours || arg.size < sizeof(stats))
 		return ret;
 	memcpy(&stats, arg.p, sizeof(stats));
-	if (stats.reserved || (hook != TDX_DRCACHE_HOOK_RETURN && stats.late))
-		bad("GET_STATS gives %" PRIu64 " late, reserved %u", (uint64_t)stats.late,
-		    stats.reserved);
+	if (stats.flags & ~TDX_DRCACHE_STATS_EXCLUSIVE ||
+	    (hook != TDX_DRCACHE_HOOK_RETURN && stats.late))
+		bad("GET_STATS gives %" PRIu64 " late, flags 0x%x", (uint64_t)stats.late,
+		    stats.flags);
 	return ret;
 }
 

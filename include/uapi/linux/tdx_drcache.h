@@ -86,6 +86,9 @@
  * - kgdb and a KVM inside L1 write the registers without telling perf, so that there
  *   is no L1_HWBP.
  *
+ * An owner that binds with TDX_DRCACHE_BIND_EXCLUSIVE rules out the first two: L1 can
+ * have no breakpoint on the CPU until the owner is gone.
+ *
  * The values are the guest's to choose: data, never an index, an address to follow
  * or a length. B0-B3 of DR6 are sticky and the guest can write them, so at a
  * HW_INTERRUPT exit they say what the guest's DR6 holds, not what ended it. At an
@@ -171,8 +174,9 @@ struct tdx_drcache_slot {
 #define TDX_DRCACHE_HOOK_FPROBE		2
 /*
  * On the way to user space: LATE, and a miss if anything ran in between that may
- * have changed the registers, or if L1 has a breakpoint on the CPU. Only for VMMs
- * that use 64-bit system calls.
+ * have changed the registers, or if L1 has a breakpoint on the CPU. With
+ * TDX_DRCACHE_BIND_EXCLUSIVE only a debug exception that another task had in between
+ * makes a miss. Only for VMMs that use 64-bit system calls.
  */
 #define TDX_DRCACHE_HOOK_RETURN		3
 
@@ -181,11 +185,14 @@ struct tdx_drcache_slot {
 #define TDX_DRCACHE_HOST_MSHV_VTL	1 /* a TDX guest with mshv_vtl */
 #define TDX_DRCACHE_HOST_EMULATED	2 /* mshv_vtl_emul */
 
+/* struct tdx_drcache_info::features and struct tdx_drcache_header::features */
+#define TDX_DRCACHE_FEATURE_EXCLUSIVE	(1ull << 0) /* TDX_DRCACHE_BIND_EXCLUSIVE */
+
 /**
  * struct tdx_drcache_info - what TDX_DRCACHE_GET_INFO tells
  * @size: in: sizeof(struct tdx_drcache_info)
  * @hook: out: the hook in place, or the one that BIND would place now
- * @features: out: what has come since the first version; no bit is defined yet
+ * @features: out: TDX_DRCACHE_FEATURE_*: the optional parts that this kernel has
  * @max_vcpus: out: CPU numbers are below this
  * @map_size: out: the length to mmap(), in bytes
  * @host: out: what runs the L2s here
@@ -209,6 +216,15 @@ struct tdx_drcache_info {
 
 /* struct tdx_drcache_bind::flags */
 #define TDX_DRCACHE_BIND_OBSERVE	(1u << 0) /* look on; do not own */
+/*
+ * Keep DR0-DR3 of the CPU from L1 while the vCPU has this owner. All four breakpoint
+ * slots of the CPU are reserved, so that L1's values never reach the L2 or a snapshot.
+ * Meanwhile perf and ptrace fail with ENOSPC to place a breakpoint that may run on this
+ * CPU. That is every breakpoint of a task, as tasks move: gdb's hardware watchpoints
+ * and hbreak fail in all of L1. Software breakpoints and single-stepping work, and so
+ * do perf's breakpoints of other CPUs.
+ */
+#define TDX_DRCACHE_BIND_EXCLUSIVE	(1u << 1)
 
 /* struct tdx_drcache_bind::exit_reasons, a bit for each VMX basic exit reason */
 #define TDX_DRCACHE_HW_INTERRUPT	(1ull << 1)
@@ -224,7 +240,7 @@ struct tdx_drcache_info {
  *	mapped; 0 where the hook needs none (the callout does not). It is not checked
  *	to be one. With another page the snapshots tell the exits that this page has,
  *	so that exits are missed, or accepted if its RAX is the right one by chance.
- * @flags: in: TDX_DRCACHE_BIND_OBSERVE or 0
+ * @flags: in: TDX_DRCACHE_BIND_OBSERVE, TDX_DRCACHE_BIND_EXCLUSIVE or 0
  * @reserved: in: zero
  *
  * An observer sees what the owner captures: its @exit_reasons and @run_page
@@ -244,16 +260,22 @@ struct tdx_drcache_bind {
  *
  *   ENXIO       no such CPU, or it is offline
  *   EBUSY       this file is bound already, or the vCPU has an owner; or somebody
- *               else has the host driver's callout
+ *               else has the host driver's callout; or a debugger is connected to
+ *               kgdb, which writes the registers regardless, and the caller wants
+ *               TDX_DRCACHE_BIND_EXCLUSIVE
+ *   ENOSPC      TDX_DRCACHE_BIND_EXCLUSIVE: L1 has a breakpoint that may run on the
+ *               CPU: one of the CPU, or of any task. Binding without the flag works.
  *   ENODEV      an owner: there is no host driver to hook; the log says what was
  *               looked for
  *   EINVAL      @run_page is not at the start of a page, or is 0 where the hook
- *               needs it; or an observer gave @exit_reasons or @run_page
+ *               needs it; or an observer gave @exit_reasons or @run_page, or wants
+ *               TDX_DRCACHE_BIND_EXCLUSIVE
  *   EFAULT      also: there is nothing writable at @run_page
  *   EOPNOTSUPP  @exit_reasons has a reason at which no L2 ran (33, 34, 41); or, with
  *               the return hook, 52, which the host driver also reports when its own
  *               halt timer ends a halt and no L2 ran, or the caller is a 32-bit or
- *               x32 process
+ *               x32 process; or TDX_DRCACHE_BIND_EXCLUSIVE, and the kernel has no
+ *               TDX_DRCACHE_FEATURE_EXCLUSIVE
  *   ENOMEM
  */
 #define TDX_DRCACHE_BIND		_IO(TDX_DRCACHE_IOC_MAGIC, 1)
@@ -289,10 +311,13 @@ struct tdx_drcache_regs {
  */
 #define TDX_DRCACHE_GET_REGS		_IO(TDX_DRCACHE_IOC_MAGIC, 2)
 
+/* struct tdx_drcache_stats::flags */
+#define TDX_DRCACHE_STATS_EXCLUSIVE	(1u << 0) /* the owner has BIND_EXCLUSIVE */
+
 /**
  * struct tdx_drcache_stats - counts since the vCPU's last owner was bound
  * @size: in: sizeof(struct tdx_drcache_stats)
- * @reserved: zero
+ * @flags: out: TDX_DRCACHE_STATS_*: of now, and not of the last owner
  * @published: out: snapshots published
  * @filtered: out: exits that were seen and not captured, for their reason. With the
  *	return hook also halts that the host driver's timer ended.
@@ -307,7 +332,7 @@ struct tdx_drcache_regs {
  */
 struct tdx_drcache_stats {
 	__u32 size;
-	__u32 reserved;
+	__u32 flags;
 	__aligned_u64 published;
 	__aligned_u64 filtered;
 	__aligned_u64 refused;

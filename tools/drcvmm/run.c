@@ -251,7 +251,6 @@ void *vcpu_main(void *arg)
 	if (!v->run)
 		die("run page of CPU %u: %s", v->cpu, strerror(errno));
 	setup_vcpu(v);
-	reset_dr();
 	if (use_drcache) {
 		err = tdx_drcache_open(&v->reader, opt.bind_cpu < 0 ? v->cpu :
 				       (unsigned int)opt.bind_cpu, 0, (void *)v->run,
@@ -259,6 +258,8 @@ void *vcpu_main(void *arg)
 		if (err)
 			die("%s, CPU %u: %s", TDX_DRCACHE_DEV, v->cpu, strerror(-err));
 	}
+	/* Not before: until then a breakpoint of L1's may come, and leave its address. */
+	reset_dr();
 	if (opt.tick_us)
 		tick = start_tick();
 	if (opt.signal_hz)

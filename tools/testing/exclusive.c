@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
+#include <mshv/mshv_vtl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -622,6 +623,83 @@ TEST_F(exclusive, observers_are_told)
 	ASSERT_EQ(ioctl(fd, TDX_DRCACHE_GET_STATS, &stats), 0);
 	EXPECT_EQ(stats.flags, 0);
 	close(fd);
+}
+
+/* DR0 to DR3 and DR6 of this CPU, by the host driver's ioctls. False if one failed. */
+static bool debug_registers(int vtl, unsigned long request, uint64_t *val)
+{
+	static const uint32_t names[] = {
+		HV_X64_REGISTER_DR0, HV_X64_REGISTER_DR0 + 1, HV_X64_REGISTER_DR0 + 2,
+		HV_X64_REGISTER_DR3, HV_X64_REGISTER_DR6,
+	};
+
+	for (int i = 0; i < 5; i++) {
+		struct hv_register_assoc reg = { .name = names[i], .value = { val[i] } };
+		struct mshv_vp_registers arg = { .count = 1, .regs_ptr = (uintptr_t)&reg };
+
+		if (ioctl(vtl, request, &arg))
+			return false;
+		val[i] = reg.value[0];
+	}
+	return true;
+}
+
+/* They are the L2's already: nothing is written to them, neither to begin with nor after. */
+TEST_F(exclusive, registers_are_left_alone)
+{
+	uint64_t want[5] = { 0x1111000, 0x2222000, 0x3333000, 0x4444000, 0xffff0ff5 }, got[5];
+	int mshv = open("/dev/mshv", O_RDWR | O_CLOEXEC), vtl;
+
+	if (mshv < 0)
+		SKIP(return, "no /dev/mshv");
+	vtl = ioctl(mshv, MSHV_CREATE_VTL, NULL);
+	ASSERT_GE(vtl, 0);
+	pin(CPU);
+	close(self->fd);
+	ASSERT_TRUE(debug_registers(vtl, MSHV_SET_VP_REGISTERS, want));
+	self->fd = bind_exclusive();
+	ASSERT_GE(self->fd, 0);
+	ASSERT_TRUE(debug_registers(vtl, MSHV_GET_VP_REGISTERS, got));
+	for (int i = 0; i < 5; i++)
+		EXPECT_EQ(got[i], want[i]);
+	/* Nor by who asks for one, and is refused. */
+	EXPECT_EQ(plain(-1, CPU), -ENOSPC);
+	EXPECT_EQ(plain(0, -1), -ENOSPC);
+	close(self->fd);
+	self->fd = -1;
+	ASSERT_TRUE(debug_registers(vtl, MSHV_GET_VP_REGISTERS, got));
+	for (int i = 0; i < 5; i++)
+		EXPECT_EQ(got[i], want[i]);
+	close(vtl);
+	close(mshv);
+}
+
+/*
+ * So what a breakpoint of before has left is there still: a VMM writes the registers after
+ * BIND, before the first entry.
+ */
+TEST_F(exclusive, what_was_left_before_is_there)
+{
+	int mshv = open("/dev/mshv", O_RDWR | O_CLOEXEC), vtl, fd;
+	uint64_t val[5];
+
+	if (mshv < 0)
+		SKIP(return, "no /dev/mshv");
+	vtl = ioctl(mshv, MSHV_CREATE_VTL, NULL);
+	ASSERT_GE(vtl, 0);
+	pin(CPU);
+	close(self->fd);
+	fd = plain(-1, CPU);
+	ASSERT_GE(fd, 0);
+	close(fd);
+	self->fd = bind_exclusive();
+	ASSERT_GE(self->fd, 0);
+	ASSERT_TRUE(debug_registers(vtl, MSHV_GET_VP_REGISTERS, val));
+	EXPECT_EQ(val[0], (uintptr_t)&watched);
+	memset(val, 0, sizeof(val));
+	ASSERT_TRUE(debug_registers(vtl, MSHV_SET_VP_REGISTERS, val));
+	close(vtl);
+	close(mshv);
 }
 
 /**

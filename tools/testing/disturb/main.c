@@ -348,7 +348,7 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 }
 
 /* What becomes of a breakpoint tells nothing before the VMM is bound. */
-static void observe(void)
+static void start_observer(void)
 {
 	int err;
 
@@ -396,7 +396,7 @@ int main(int argc, char **argv)
 		split_values();
 
 	if (exclusive)
-		observe();
+		start_observer();
 	else if (kind->wants_vmm)
 		wait_for_vmm();
 	pin(0, kind->here ? vmm.cpu : another_cpu());

@@ -890,8 +890,8 @@ static long op_get_info(const uint64_t *a)
 	if (ret || !arg.ours || arg.size < sizeof(info))
 		return ret;
 	memcpy(&info, arg.p, sizeof(info));
-	if (info.hook > TDX_DRCACHE_HOOK_RETURN || info.features != features || info.max_vcpus != nr_cpus ||
-	    info.map_size != PAGE || info.reserved ||
+	if (info.hook > TDX_DRCACHE_HOOK_RETURN || info.features != features ||
+	    info.max_vcpus != nr_cpus || info.map_size != PAGE || info.reserved ||
 	    (info.host == TDX_DRCACHE_HOST_EMULATED) != have_host)
 		bad("GET_INFO gives hook %u, host %u, %u vCPUs", info.hook, info.host,
 		    info.max_vcpus);

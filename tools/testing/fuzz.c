@@ -1971,6 +1971,11 @@ static void new_program(struct program *p)
 		}
 	if (opt.drcache && !one_in(4))
 		for (i = 0; i < ARRAY_SIZE(drcache); i++) {
+			/* BIND may not have the CPU for itself then. */
+			if (drcache[i] == op_bind && one_in(4)) {
+				new_call(&p->c[p->n]);
+				p->c[p->n++].op = op_of(op_breakpoint);
+			}
 			new_call(&p->c[p->n]);
 			p->c[p->n++].op = op_of(drcache[i]);
 			/* Two at once on one file. */

@@ -741,7 +741,7 @@ static void tell(struct race *r, int who, int ret)
 			atomic_fetch_add(&r->both, 1);
 	}
 	/* Long enough for somebody else to want it. */
-	usleep((who == BINDER ? 2000 : 300) + atomic_load(&r->got[who]) % 7 * 100);
+	usleep((who == BINDER ? 5000 : 300) + atomic_load(&r->got[who]) % 7 * 100);
 	if (who == BINDER)
 		atomic_store(&r->bound, 0);
 	else
@@ -781,7 +781,7 @@ static void __attribute__((noreturn)) racer(struct race *r, int who)
 }
 
 /* Whoever comes first has it, and the other is refused. */
-#define MET	50
+#define MET	20
 
 TEST_F_TIMEOUT(exclusive, race_with_breakpoints, 300)
 {

@@ -29,7 +29,7 @@
  *
  * While the vCPU is exclusive, L1 has no breakpoint that could come with a switch or an
  * interrupt. Then far less has to be looked at, and the exit is a miss only if another
- * task's #DB may have reset DR6: see intact.h.
+ * task's #DB may have reset DR6: see returns.h.
  */
 #include <linux/kprobes.h>
 #include <linux/module.h>
@@ -46,8 +46,8 @@
 #include "compat.h"
 #include "hook.h"
 #include "host_driver.h"
-#include "intact.h"
 #include "regs.h"
+#include "returns.h"
 #include "vcpu.h"
 
 #ifdef CONFIG_USER_RETURN_NOTIFIER
@@ -58,15 +58,13 @@
  * @task: who returned; compared, never followed. NULL if L1 had a breakpoint.
  * @events: its switches and this CPU's function-call interrupts. One sum is enough,
  *	as neither ever goes down.
- * @seen: while exclusive: of DR6, by others that returned since @task did. @task is
- *	then the last one that entered the L2. As long as none did it is the first one that
- *	returned here since the CPU was armed, and NULL before that.
+ * @returns: while exclusive, instead of @task and @events
  */
 struct return_cpu {
 	struct user_return_notifier urn;
 	const struct task_struct *task;
 	u32 events;
-	u64 seen;
+	struct drcache_returns returns;
 };
 
 static DEFINE_PER_CPU(struct return_cpu, return_cpu);
@@ -113,11 +111,7 @@ NOKPROBE_SYMBOL(capture);
 static noinline notrace void capture_exclusive(struct return_cpu *r,
 					       const struct task_struct *task)
 {
-	bool intact = drcache_intact(r->task == task, r->seen, drcache_read_dr6());
-
-	r->task = task;
-	r->seen = DRCACHE_DR6_UNSEEN;
-	capture_if(intact);
+	capture_if(drcache_returns_exit(&r->returns, task, drcache_read_dr6()));
 }
 NOKPROBE_SYMBOL(capture_exclusive);
 
@@ -144,15 +138,10 @@ static notrace void on_user_return_exclusive(struct user_return_notifier *urn)
 	struct return_cpu *r = container_of(urn, struct return_cpu, urn);
 	const struct task_struct *task = current;
 
-	if (unlikely(returns_from_l2(task_pt_regs(task)))) {
+	if (unlikely(returns_from_l2(task_pt_regs(task))))
 		capture_exclusive(r, task);
-	} else if (r->task == task) {
-		r->seen = DRCACHE_DR6_UNSEEN;
-	} else if (unlikely(!r->task)) {
-		r->task = task;
-	} else {
-		r->seen = drcache_dr6_seen(r->seen, drcache_read_dr6());
-	}
+	else
+		drcache_returns_any(&r->returns, task, drcache_read_dr6);
 }
 NOKPROBE_SYMBOL(on_user_return_exclusive);
 
@@ -172,7 +161,7 @@ static void return_arm(bool exclusive)
 
 	/* Nothing of before counts. */
 	r->task = NULL;
-	r->seen = DRCACHE_DR6_UNSEEN;
+	drcache_returns_reset(&r->returns);
 	r->urn.on_user_return = exclusive ? on_user_return_exclusive : on_user_return;
 	user_return_notifier_register(&r->urn);
 }

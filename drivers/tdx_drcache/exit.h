@@ -58,6 +58,8 @@ static __always_inline bool drcache_exit_l2_ran(u64 rax)
 static __always_inline enum drcache_exit
 drcache_exit_decode(u64 rax, u64 entry_rcx, u64 reasons)
 {
+	const u64 async = (u64)TDX_CLASS_L2_EXIT_HOST_ROUTED_ASYNC << TDX_CLASS_SHIFT;
+
 	/*
 	 * Most exits end here: one bit test, as the CPU takes the number modulo 64.
 	 * VM 0 is not looked at: it only changes which count goes up.
@@ -67,9 +69,8 @@ drcache_exit_decode(u64 rax, u64 entry_rcx, u64 reasons)
 						  DRCACHE_EXIT_REFUSED;
 	if (!drcache_exit_vm(entry_rcx))
 		return DRCACHE_EXIT_REFUSED;
-	/* Only a shortcut: one comparison for the class and reason of most interrupts. */
-	if (likely((rax & ~63ULL) ==
-		   (u64)TDX_CLASS_L2_EXIT_HOST_ROUTED_ASYNC << TDX_CLASS_SHIFT))
+	/* Only a shortcut: most exits have one of two classes and nothing but a reason. */
+	if (likely((rax & ~63ULL) == async || rax < 64))
 		return DRCACHE_EXIT_CAPTURE;
 	if (!drcache_exit_l2_ran(rax))
 		return DRCACHE_EXIT_REFUSED;

@@ -25,8 +25,9 @@
 struct task_struct;
 
 /* struct drcache_returns::dr6. Not values of DR6, whose bits 4 to 11 are always set. */
-#define DRCACHE_DR6_UNSEEN	0ULL	/* by others: none returned */
-#define DRCACHE_DR6_UNLIKE	1ULL	/* by others: not the same each time */
+#define DRCACHE_DR6_UNSEEN	0ULL	/* no other returned */
+#define DRCACHE_DR6_UNLIKE	1ULL	/* it was not the same each time */
+#define DRCACHE_DR6_NOBODY	2ULL	/* no task returned yet */
 
 /**
  * struct drcache_returns - a CPU's returns to user space
@@ -44,10 +45,10 @@ struct drcache_returns {
 static __always_inline void drcache_returns_reset(struct drcache_returns *r)
 {
 	r->task = NULL;
-	r->dr6 = DRCACHE_DR6_UNSEEN;
+	r->dr6 = DRCACHE_DR6_NOBODY;
 }
 
-/* A task returns that has not entered the L2. Not to read DR6 is faster. */
+/* A task returns that has not entered the L2. Most are the VMM's own: no DR6 then. */
 static __always_inline void drcache_returns_any(struct drcache_returns *r,
 						const struct task_struct *task,
 						u64 (*read_dr6)(void))
@@ -58,14 +59,17 @@ static __always_inline void drcache_returns_any(struct drcache_returns *r,
 		r->dr6 = DRCACHE_DR6_UNSEEN;
 		return;
 	}
-	if (unlikely(!r->task)) {
-		r->task = task;
-		return;
-	}
 	dr6 = read_dr6();
 	if (likely(r->dr6 == dr6))
 		return;
-	r->dr6 = r->dr6 == DRCACHE_DR6_UNSEEN ? dr6 : DRCACHE_DR6_UNLIKE;
+	if (r->dr6 == DRCACHE_DR6_UNSEEN) {
+		r->dr6 = dr6;
+	} else if (r->dr6 == DRCACHE_DR6_NOBODY) {
+		r->task = task;
+		r->dr6 = DRCACHE_DR6_UNSEEN;
+	} else {
+		r->dr6 = DRCACHE_DR6_UNLIKE;
+	}
 }
 
 /**

@@ -42,9 +42,8 @@ static __always_inline void
 drcache_slot_publish(struct tdx_drcache_slot *slot, u32 flags, u64 exit_rax,
 		     const struct drcache_regs *regs)
 {
-	u32 seq = slot->seq;	/* nobody else writes it */
-
-	WRITE_ONCE(slot->seq, seq + 1);
+	/* Nobody else writes seq. To read it twice is cheaper than to keep it. */
+	WRITE_ONCE(slot->seq, slot->seq + 1);
 	smp_wmb();	/* pairs with smp_rmb() in drcache_slot_read() */
 	WRITE_ONCE(slot->flags, flags);
 	WRITE_ONCE(slot->exit_rax, exit_rax);
@@ -55,7 +54,7 @@ drcache_slot_publish(struct tdx_drcache_slot *slot, u32 flags, u64 exit_rax,
 	WRITE_ONCE(slot->dr6, regs->dr6);
 	WRITE_ONCE(slot->tsc, regs->tsc);
 	/* pairs with smp_load_acquire() in drcache_slot_read() */
-	smp_store_release(&slot->seq, seq + 2);
+	smp_store_release(&slot->seq, slot->seq + 1);
 }
 
 /*

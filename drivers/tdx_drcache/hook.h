@@ -20,7 +20,9 @@
  * @arm: this CPU is armed, and its debug registers are the L2's alone if @exclusive;
  *	may be NULL
  * @disarm: this CPU is not armed any more; may be NULL
- * @fini: the module unloads: free what @available and @place have left; may be NULL
+ * @init: the module loads; may be NULL
+ * @fini: the module unloads: undo @init, free what @available and @place have left;
+ *	may be NULL
  *
  * Context: @available, @place and @remove may sleep; the latter two are called
  * with drcache_bind_lock held. @arm and @disarm are called on the CPU with
@@ -38,6 +40,7 @@ struct drcache_hook {
 	void (*remove)(void);
 	void (*arm)(bool exclusive);
 	void (*disarm)(void);
+	void (*init)(void);
 	void (*fini)(void);
 };
 

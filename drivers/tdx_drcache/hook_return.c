@@ -29,13 +29,15 @@
  *
  * While the vCPU is exclusive, L1 has no breakpoint that could come with a switch or an
  * interrupt. Then far less has to be looked at, and the exit is a miss only if another
- * task's #DB may have reset DR6: see returns.h.
+ * task's #DB may have reset DR6: see returns.h. Or if L1 has slept, as a CPU that wakes
+ * up gets L1's debug registers.
  */
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/sched.h>
 #include <linux/sched/task_stack.h>
+#include <linux/suspend.h>
 #include <linux/unistd.h>
 #include <linux/user-return-notifier.h>
 #include <asm/debugreg.h>
@@ -59,15 +61,53 @@
  * @events: its switches and this CPU's function-call interrupts. One sum is enough,
  *	as neither ever goes down.
  * @returns: while exclusive, instead of @task and @events
+ * @sleeps: what sleeps was at the last capture while exclusive
  */
 struct return_cpu {
 	struct user_return_notifier urn;
 	const struct task_struct *task;
 	u32 events;
 	struct drcache_returns returns;
+	unsigned int sleeps;
 };
 
 static DEFINE_PER_CPU(struct return_cpu, return_cpu);
+
+/*
+ * Goes up when L1 starts to go to sleep, and when it is awake again. Odd in between:
+ * tasks are frozen and thawed then, maybe on their way back from the L2.
+ */
+static unsigned int sleeps;
+
+static int on_sleep(struct notifier_block *nb, unsigned long event, void *unused)
+{
+	switch (event) {
+	case PM_HIBERNATION_PREPARE:
+	case PM_SUSPEND_PREPARE:
+	case PM_RESTORE_PREPARE:
+		WRITE_ONCE(sleeps, sleeps | 1);
+		break;
+	case PM_POST_HIBERNATION:
+	case PM_POST_SUSPEND:
+	case PM_POST_RESTORE:
+		WRITE_ONCE(sleeps, (sleeps | 1) + 1);
+		break;
+	}
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block sleep_nb = { .notifier_call = on_sleep };
+
+/* As long as the module is loaded: a BIND may be in the middle of a suspend. */
+static void return_init(void)
+{
+	register_pm_notifier(&sleep_nb);
+}
+
+static void return_fini(void)
+{
+	unregister_pm_notifier(&sleep_nb);
+}
 
 /* Does this CPU return from an ioctl that has entered the L2? */
 static __always_inline bool returns_from_l2(const struct pt_regs *regs)
@@ -111,7 +151,12 @@ NOKPROBE_SYMBOL(capture);
 static noinline notrace void capture_exclusive(struct return_cpu *r,
 					       const struct task_struct *task)
 {
-	capture_if(drcache_returns_exit(&r->returns, task, drcache_read_dr6()));
+	unsigned int now = READ_ONCE(sleeps);
+	bool awake = now == r->sleeps && !(now & 1);
+
+	r->sleeps = now;
+	/* Not the other way round: it counts as a return in any case. */
+	capture_if(drcache_returns_exit(&r->returns, task, drcache_read_dr6()) && awake);
 }
 NOKPROBE_SYMBOL(capture_exclusive);
 
@@ -162,6 +207,7 @@ static void return_arm(bool exclusive)
 	/* Nothing of before counts. */
 	r->task = NULL;
 	drcache_returns_reset(&r->returns);
+	r->sleeps = READ_ONCE(sleeps);
 	r->urn.on_user_return = exclusive ? on_user_return_exclusive : on_user_return;
 	user_return_notifier_register(&r->urn);
 }
@@ -190,5 +236,7 @@ const struct drcache_hook drcache_hook_return = {
 	.remove		= return_remove,
 	.arm		= return_arm,
 	.disarm		= return_disarm,
+	.init		= return_init,
+	.fini		= return_fini,
 #endif
 };

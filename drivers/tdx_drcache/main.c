@@ -59,10 +59,15 @@ static int __init drcache_init(void)
 		return ret;
 	ret = drcache_vcpu_init();
 	if (ret)
-		return ret;
+		goto err_hook;
 	ret = drcache_dev_register();
 	if (ret)
-		drcache_vcpu_fini();
+		goto err_vcpu;
+	return 0;
+err_vcpu:
+	drcache_vcpu_fini();
+err_hook:
+	drcache_hook_fini();
 	return ret;
 }
 

@@ -9,6 +9,7 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/hw_breakpoint.h>
+#include <linux/kgdb.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/perf_event.h>
@@ -758,6 +759,23 @@ static void exclusive_enospc_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, HBP_NUM, free_slots(0));
 }
 
+/* Its debugger would have the kernel restore L1's registers. */
+static void exclusive_kgdb_test(struct kunit *test)
+{
+#ifdef CONFIG_KGDB
+	struct file *file = dev_open(test);
+
+	WRITE_ONCE(kgdb_connected, 1);
+	KUNIT_EXPECT_EQ(test, -EBUSY, bind(test, file, 0, 0, TDX_DRCACHE_BIND_EXCLUSIVE));
+	WRITE_ONCE(kgdb_connected, 0);
+	KUNIT_EXPECT_EQ(test, HBP_NUM, free_slots(0));
+	KUNIT_EXPECT_EQ(test, 0, bind(test, file, 0, 0, TDX_DRCACHE_BIND_EXCLUSIVE));
+	dev_close(file);
+#else
+	kunit_skip(test, "needs CONFIG_KGDB");
+#endif
+}
+
 /* Neither a CPU that goes nor one that comes back gives L1 a slot. */
 static void exclusive_offline_test(struct kunit *test)
 {
@@ -809,6 +827,7 @@ static struct kunit_case uapi_cases[] = {
 	KUNIT_CASE(l1_hwbp_test),
 	KUNIT_CASE(exclusive_test),
 	KUNIT_CASE(exclusive_enospc_test),
+	KUNIT_CASE(exclusive_kgdb_test),
 	KUNIT_CASE(exclusive_offline_test),
 	KUNIT_CASE(stats_again_test),
 	KUNIT_CASE_PARAM(mmap_test, mmap_gen_params),

@@ -15,6 +15,7 @@
 #include <linux/uaccess.h>
 #include <uapi/linux/tdx_drcache.h>
 
+#include "capture.h"
 #include "compat.h"
 #include "dev.h"
 #include "exit.h"
@@ -63,7 +64,7 @@ static int ioctl_get_info(struct drcache_file *f, union drcache_arg *arg)
 	info->features = drcache_vcpu_features();
 	info->max_vcpus = nr_cpu_ids;
 	info->map_size = PAGE_SIZE;
-	info->host = drcache_vcpu_host(info->hook);
+	info->host = drcache_host_driver_kind(info->hook);
 	return 0;
 }
 
@@ -273,6 +274,10 @@ static void build_check_abi(void)
 	CHECK_LAST(tdx_drcache_regs, tsc, 72);
 	CHECK_LAST(tdx_drcache_stats, missed, 56);
 #undef CHECK_LAST
+	/* The counts, for drcache_vcpu_stats(). */
+	BUILD_BUG_ON(offsetofend(struct tdx_drcache_stats, missed) -
+		     offsetof(struct tdx_drcache_stats, published) !=
+		     DRCACHE_NR_COUNTS * sizeof(u64));
 	BUILD_BUG_ON(DRCACHE_SLOT_OFFSET < sizeof(struct tdx_drcache_header));
 	BUILD_BUG_ON(DRCACHE_SLOT_OFFSET % sizeof(struct tdx_drcache_slot));
 	BUILD_BUG_ON(DRCACHE_SLOT_OFFSET + sizeof(struct tdx_drcache_slot) > PAGE_SIZE);

@@ -124,7 +124,8 @@ void drcache_hook_put(void)
 {
 	if (--users)
 		return;
-	placed->remove();
+	if (placed->remove)
+		placed->remove();
 	WRITE_ONCE(placed, NULL);
 }
 

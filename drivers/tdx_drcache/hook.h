@@ -13,10 +13,11 @@
  * @native_only: it cannot see the system calls of 32-bit and x32 tasks
  * @untold: exit reasons that it cannot tell from no exit; BIND does not take them
  * @available: could it be placed now? It changes nothing that an owner would notice.
- * @place: from now on have the exits of armed CPUs reported to vcpu.c; -ENOENT
+ * @place: from now on have the exits of armed CPUs reported to capture.c; -ENOENT
  *	if there is nothing to hook. NULL if this kernel is built without what the
  *	hook needs; the others are NULL then, too.
- * @remove: when it returns no CPU is in vcpu.c by this hook, or will be
+ * @remove: when it returns no CPU is in capture.c by this hook, or will be; NULL if
+ *	it is so once all are disarmed
  * @arm: this CPU is armed, and its debug registers are the L2's alone if @exclusive;
  *	may be NULL
  * @disarm: this CPU is not armed any more; may be NULL

@@ -45,12 +45,13 @@
 #include <asm/vmx.h>
 #include <uapi/linux/tdx_drcache.h>
 
+#include "capture.h"
 #include "compat.h"
 #include "hook.h"
 #include "host_driver.h"
 #include "regs.h"
 #include "returns.h"
-#include "vcpu.h"
+#include "run_page.h"
 
 #ifdef CONFIG_USER_RETURN_NOTIFIER
 
@@ -126,15 +127,15 @@ static __always_inline void note(struct return_cpu *r, const struct task_struct 
 /* An ioctl that has entered the L2 returns. */
 static __always_inline void capture_if(bool intact)
 {
-	const struct mshv_vtl_run *run = drcache_vcpu_run();
+	const struct mshv_vtl_run *run = drcache_run_page();
 
-	if (!run || current->mm != drcache_vcpu_mm())
+	if (!run || !drcache_run_page_is_mine())
 		return;
 	if (intact)
-		drcache_vcpu_exit_late(READ_ONCE(run->exit_info.rax),
+		drcache_capture_exit_late(READ_ONCE(run->exit_info.rax),
 				       READ_ONCE(run->entry_rcx));
 	else
-		drcache_vcpu_missed();
+		drcache_capture_missed();
 }
 
 /* Not inlined, to save the other returns its stack. */
@@ -195,11 +196,6 @@ static int return_place(void)
 	return drcache_host_driver_present() ? 0 : -ENOENT;
 }
 
-/* Every CPU is disarmed, and its notifier gone with that. */
-static void return_remove(void)
-{
-}
-
 static void return_arm(bool exclusive)
 {
 	struct return_cpu *r = this_cpu_ptr(&return_cpu);
@@ -233,7 +229,6 @@ const struct drcache_hook drcache_hook_return = {
 #ifdef CONFIG_USER_RETURN_NOTIFIER
 	.available	= drcache_host_driver_present,
 	.place		= return_place,
-	.remove		= return_remove,
 	.arm		= return_arm,
 	.disarm		= return_disarm,
 	.init		= return_init,

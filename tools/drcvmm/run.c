@@ -290,9 +290,10 @@ void *vcpu_main(void *arg)
 	if (!v->run)
 		die("run page of CPU %u: %s", v->cpu, strerror(errno));
 	setup_vcpu(v);
-	reset_dr();
 	if (use_drcache)
 		bind_vcpu(v);
+	/* When L1 can leave nothing there any more, if that is so. */
+	reset_dr();
 	if (opt.tick_us)
 		tick = start_tick();
 	if (opt.signal_hz)

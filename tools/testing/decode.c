@@ -57,7 +57,7 @@ static void changes(void)
 	want_changed(&v, false, true, "another DR6");
 }
 
-static void exclusive(void)
+static void comes_and_goes(void)
 {
 	struct vcpu v = { .samples = 1, .now.exclusive = true };
 
@@ -90,7 +90,7 @@ int main(void)
 	want_dr6(0, "BLD RTM");
 	want_dr6(~0ull, "B0 B1 B2 B3 BD BS BT");
 	changes();
-	exclusive();
+	comes_and_goes();
 
 	want_string("reason 1", reason_name(1), "HW_INTERRUPT");
 	want_string("reason 48", reason_name(48), "EPT_VIOLATION");

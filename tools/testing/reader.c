@@ -33,7 +33,9 @@ static void before_load(void)
 	__atomic_store_n(&loads, nr + 1, __ATOMIC_RELEASE);
 }
 
-/* While @on, the library's calls go here. */
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+
+/* A device, while @on. */
 static struct {
 	bool on;
 	int opened, mapped;
@@ -44,67 +46,80 @@ static struct {
 	struct tdx_drcache_header *page;
 } fake;
 
-static int fake_open(void)
+/* Of a file that the kernel would not give. */
+#define FAKE_FD		1000
+
+static int test_open(const char *path, int flags)
 {
+	if (!fake.on)
+		return open(path, flags);
 	fake.opened++;
-	return 1000;
+	return FAKE_FD;
 }
 
-static int fake_close(void)
+static int test_close(int fd)
 {
+	if (!fake.on)
+		return close(fd);
 	fake.opened--;
 	return 0;
 }
 
-static int fake_errno(const struct tdx_drcache_bind *bind)
+static int fake_bind(const struct tdx_drcache_bind *bind)
 {
-	/* What a module without the flag does with it. */
-	if (bind->flags & ~fake.known)
-		return EINVAL;
-	if (bind->flags & TDX_DRCACHE_BIND_EXCLUSIVE) {
-		if (bind->flags & TDX_DRCACHE_BIND_OBSERVE)
-			return EINVAL;
-		if (fake.exclusive_error)
-			return fake.exclusive_error;
-	}
-	return fake.error;
-}
-
-static int fake_ioctl(unsigned long nr, void *arg)
-{
-	struct tdx_drcache_bind *bind = (struct tdx_drcache_bind *)arg;
-	struct tdx_drcache_info *info = (struct tdx_drcache_info *)arg;
-
-	if (nr == TDX_DRCACHE_GET_INFO) {
-		info->map_size = 4096;
-		return 0;
-	}
-	if (nr != TDX_DRCACHE_BIND || bind->size != sizeof(*bind) || fake.binds == 4)
+	if (bind->size != sizeof(*bind) || fake.binds == ARRAY_SIZE(fake.tried))
 		abort();
 	fake.tried[fake.binds++] = bind->flags;
-	errno = fake_errno(bind);
-	return errno ? -1 : 0;
+	/* What a module without the flag does with it. */
+	if (bind->flags & ~fake.known)
+		return -EINVAL;
+	if (bind->flags & TDX_DRCACHE_BIND_EXCLUSIVE) {
+		if (bind->flags & TDX_DRCACHE_BIND_OBSERVE)
+			return -EINVAL;
+		if (fake.exclusive_error)
+			return -fake.exclusive_error;
+	}
+	return -fake.error;
 }
 
-static void *fake_mmap(void)
+static int test_ioctl(int fd, unsigned long nr, void *arg)
 {
+	int err = 0;
+
+	if (!fake.on)
+		return ioctl(fd, nr, arg);
+	if (nr == TDX_DRCACHE_BIND)
+		err = fake_bind((struct tdx_drcache_bind *)arg);
+	else if (nr == TDX_DRCACHE_GET_INFO)
+		((struct tdx_drcache_info *)arg)->map_size = 4096;
+	else
+		abort();
+	errno = -err;
+	return err ? -1 : 0;
+}
+
+static void *test_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	if (!fake.on)
+		return mmap(addr, length, prot, flags, fd, offset);
 	fake.mapped++;
 	return fake.page;
 }
 
-static int fake_munmap(void)
+static int test_munmap(void *addr, size_t length)
 {
+	if (!fake.on)
+		return munmap(addr, length);
 	fake.mapped--;
 	return 0;
 }
 
 #define __atomic_load_n(p, order) (before_load(), __atomic_load_n(p, order))
-#define open(path, flags) (fake.on ? fake_open() : open(path, flags))
-#define close(fd) (fake.on ? fake_close() : close(fd))
-#define ioctl(fd, nr, arg) (fake.on ? fake_ioctl(nr, arg) : ioctl(fd, nr, arg))
-#define mmap(addr, length, prot, flags, fd, offset) \
-	(fake.on ? fake_mmap() : mmap(addr, length, prot, flags, fd, offset))
-#define munmap(addr, length) (fake.on ? fake_munmap() : munmap(addr, length))
+#define open	test_open
+#define close	test_close
+#define ioctl	test_ioctl
+#define mmap	test_mmap
+#define munmap	test_munmap
 #include <tdx_drcache_read.h>
 #undef __atomic_load_n
 #undef open
@@ -506,7 +521,7 @@ static void opened(const char *what, uint32_t flags, int err, unsigned int binds
 	if (binds > 1)
 		want(what, fake.tried[1], second);
 	want(what, r.exclusive, !err && last & EXCLUSIVE);
-	want(what, r.fd, err ? -1 : 1000);
+	want(what, r.fd, err ? -1 : FAKE_FD);
 	want(what, fake.opened, !err);
 	want(what, fake.mapped, !err);
 	tdx_drcache_close(&r);
@@ -527,7 +542,7 @@ static void exclusive(void)
 	opened("try", TRY_EXCLUSIVE, 0, 1, EXCLUSIVE, 0);
 	/* An observer has none, and is not let in as if it had. */
 	opened("try, observer", TRY_EXCLUSIVE | OBSERVE, -EINVAL, 1, EXCLUSIVE | OBSERVE, 0);
-	for (i = 0; i < sizeof(without) / sizeof(without[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(without); i++) {
 		set_errors(0, without[i]);
 		opened("strict", EXCLUSIVE, -without[i], 1, EXCLUSIVE, 0);
 		opened("fall back", TRY_EXCLUSIVE, 0, 2, EXCLUSIVE, 0);

@@ -794,19 +794,19 @@ static pid_t watched_process(void)
 }
 
 /* Beside a breakpoint of L1's: strict fails, try does without and says so. */
-static void check_fallback(struct __test_metadata *_metadata, const FIXTURE_DATA(exclusive) *self,
+static void check_fallback(struct __test_metadata *_metadata, int observer, void *page,
 			   bool has_breakpoint)
 {
 	struct tdx_drcache_reader r;
 
-	EXPECT_EQ(tdx_drcache_open(&r, 0, 0, self->page, TDX_DRCACHE_BIND_EXCLUSIVE),
+	EXPECT_EQ(tdx_drcache_open(&r, 0, 0, page, TDX_DRCACHE_BIND_EXCLUSIVE),
 		  has_breakpoint ? -ENOSPC : 0);
 	EXPECT_EQ(r.exclusive, !has_breakpoint);
 	EXPECT_EQ(r.fd == -1, has_breakpoint);
 	tdx_drcache_close(&r);
-	EXPECT_EQ(tdx_drcache_open(&r, 0, 0, self->page, TDX_DRCACHE_OPEN_TRY_EXCLUSIVE), 0);
+	EXPECT_EQ(tdx_drcache_open(&r, 0, 0, page, TDX_DRCACHE_OPEN_TRY_EXCLUSIVE), 0);
 	EXPECT_EQ(r.exclusive, !has_breakpoint);
-	EXPECT_EQ(stats_flags(self->observer),
+	EXPECT_EQ(stats_flags(observer),
 		  has_breakpoint ? 0 : TDX_DRCACHE_STATS_EXCLUSIVE);
 	tdx_drcache_close(&r);
 }
@@ -815,24 +815,24 @@ TEST_F(exclusive, library_beside_perf)
 {
 	int fd;
 
-	check_fallback(_metadata, self, false);
+	check_fallback(_metadata, self->observer, self->page, false);
 	fd = perf_breakpoint(0);
 	ASSERT_GE(fd, 0);
-	check_fallback(_metadata, self, true);
+	check_fallback(_metadata, self->observer, self->page, true);
 	close(fd);
-	check_fallback(_metadata, self, false);
+	check_fallback(_metadata, self->observer, self->page, false);
 	/* Of a task, wherever that is. */
 	fd = perf_breakpoint(-1);
 	ASSERT_GE(fd, 0);
-	check_fallback(_metadata, self, true);
+	check_fallback(_metadata, self->observer, self->page, true);
 	close(fd);
-	check_fallback(_metadata, self, false);
+	check_fallback(_metadata, self->observer, self->page, false);
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		return;
 	/* Of another CPU. */
 	fd = perf_breakpoint(1);
 	ASSERT_GE(fd, 0);
-	check_fallback(_metadata, self, false);
+	check_fallback(_metadata, self->observer, self->page, false);
 	close(fd);
 }
 
@@ -841,10 +841,10 @@ TEST_F(exclusive, library_beside_debugger)
 	pid_t pid = watched_process();
 
 	ASSERT_GT(pid, 0);
-	check_fallback(_metadata, self, true);
+	check_fallback(_metadata, self->observer, self->page, true);
 	kill(pid, SIGKILL);
 	ASSERT_EQ(waitpid(pid, NULL, 0), pid);
-	check_fallback(_metadata, self, false);
+	check_fallback(_metadata, self->observer, self->page, false);
 }
 
 /* What fails without the flag too: that is what the caller gets. */

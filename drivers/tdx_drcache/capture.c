@@ -9,7 +9,7 @@
 #include <asm/debugreg.h>
 
 #include "capture.h"
-#include "exit.h"
+#include "l2_exit.h"
 #include "regs.h"
 #include "slot.h"
 
@@ -17,7 +17,7 @@
  * struct drcache_capture - a CPU's exits
  * @slot: where they go; NULL while nobody wants them. Written by this CPU with
  *	interrupts off, or while it is offline.
- * @exit_reasons: the owner's, for drcache_exit_decode(). Written while @slot is NULL.
+ * @exit_reasons: the owner's, for drcache_l2_exit_decode(). Written while @slot is NULL.
  * @flags: of each snapshot: VALID, and EMULATED if it is; and FLAGS_SHARED. Written
  *	while @slot is NULL.
  * @counts: by enum drcache_count; written by this CPU with interrupts off, read by any
@@ -39,29 +39,29 @@ static DEFINE_PER_CPU(struct drcache_capture, drcache_capture);
 static __always_inline void capture_exit(u64 exit_rax, u64 entry_rcx, const u32 late)
 {
 	struct tdx_drcache_slot *slot = this_cpu_read(drcache_capture.slot);
-	struct drcache_regs regs;
+	struct drcache_sample sample;
 	u32 flags;
 
 	if (!slot)
 		return;
 
-	switch (drcache_exit_decode(exit_rax, entry_rcx,
+	switch (drcache_l2_exit_decode(exit_rax, entry_rcx,
 				    this_cpu_read(drcache_capture.exit_reasons))) {
-	case DRCACHE_EXIT_CAPTURE:
+	case DRCACHE_L2_EXIT_CAPTURE:
 		break;
-	case DRCACHE_EXIT_FILTERED:
+	case DRCACHE_L2_EXIT_FILTERED:
 		drcache_slot_invalidate(slot);
 		count(DRCACHE_FILTERED);
 		return;
-	case DRCACHE_EXIT_REFUSED:
+	case DRCACHE_L2_EXIT_REFUSED:
 	default:
 		drcache_slot_invalidate(slot);
 		count(DRCACHE_REFUSED);
 		return;
 	}
 
-	drcache_regs_read(&regs);
-	flags = drcache_exit_vm(entry_rcx) | late | this_cpu_read(drcache_capture.flags);
+	drcache_sample_read(&sample);
+	flags = drcache_l2_exit_vm(entry_rcx) | late | this_cpu_read(drcache_capture.flags);
 	if (flags & FLAGS_SHARED) {
 		flags &= ~FLAGS_SHARED;
 		/*
@@ -74,7 +74,7 @@ static __always_inline void capture_exit(u64 exit_rax, u64 entry_rcx, const u32 
 			count(DRCACHE_L1_HWBP);
 		}
 	}
-	drcache_slot_publish(slot, flags, exit_rax, &regs);
+	drcache_slot_publish(slot, flags, exit_rax, &sample);
 	count(DRCACHE_PUBLISHED);
 	if (late)	/* known when compiled */
 		count(DRCACHE_LATE);
@@ -160,7 +160,7 @@ void drcache_capture_start(struct tdx_drcache_slot *slot)
  */
 void drcache_capture_stop(void)
 {
-	static const struct drcache_regs zero;
+	static const struct drcache_sample zero;
 	struct tdx_drcache_slot *slot = this_cpu_read(drcache_capture.slot);
 
 	this_cpu_write(drcache_capture.slot, NULL);

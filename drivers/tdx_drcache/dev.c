@@ -18,7 +18,7 @@
 #include "capture.h"
 #include "compat.h"
 #include "dev.h"
-#include "exit.h"
+#include "l2_exit.h"
 #include "hook.h"
 #include "host_driver.h"
 #include "slot.h"
@@ -140,13 +140,13 @@ static int ioctl_get_stats(struct drcache_file *f, union drcache_arg *arg)
 }
 
 /**
- * struct drcache_ioctl - an ioctl
+ * struct drcache_ioctl_op - an ioctl
  * @size: of its struct, now
  * @min_size: of its struct in the first version
  * @out: the struct goes back to the caller
  * @execute: does it; the caller's struct is in @arg, what is missing is zero
  */
-struct drcache_ioctl {
+struct drcache_ioctl_op {
 	unsigned int size;
 	unsigned int min_size;
 	bool out;
@@ -161,7 +161,7 @@ struct drcache_ioctl {
 		.execute = fn,						\
 	}
 
-static const struct drcache_ioctl ioctls[] = {
+static const struct drcache_ioctl_op ioctls[] = {
 	DRCACHE_IOCTL(TDX_DRCACHE_GET_INFO, tdx_drcache_info, reserved, true,
 		      ioctl_get_info),
 	DRCACHE_IOCTL(TDX_DRCACHE_BIND, tdx_drcache_bind, reserved, false,
@@ -175,7 +175,7 @@ static const struct drcache_ioctl ioctls[] = {
 static long drcache_ioctl(struct file *file, unsigned int cmd, unsigned long argp)
 {
 	void __user *uarg = (void __user *)argp;
-	const struct drcache_ioctl *op;
+	const struct drcache_ioctl_op *op;
 	union drcache_arg arg;
 	unsigned int nr = _IOC_NR(cmd);
 	u32 size;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The callout hook: the host driver calls us right after TDG.VP.ENTER. See
- * include/linux/tdx_drcache.h for the contract.
+ * include/linux/tdx_drcache_host.h for the contract.
  */
 #include <linux/module.h>
-#include <linux/tdx_drcache.h>
+#include <linux/tdx_drcache_host.h>
 #include <uapi/linux/tdx_drcache.h>
 
 #include "capture.h"

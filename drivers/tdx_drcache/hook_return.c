@@ -117,7 +117,7 @@ static __always_inline bool returns_from_l2(const struct pt_regs *regs)
 	       regs->si == MSHV_VTL_RETURN_TO_LOWER_VTL && !regs->ax;
 }
 
-static __always_inline void note(struct return_cpu *r, const struct task_struct *task,
+static __always_inline void note_return(struct return_cpu *r, const struct task_struct *task,
 				 u32 events)
 {
 	r->task = task;
@@ -144,7 +144,7 @@ static noinline notrace void capture(struct return_cpu *r, const struct task_str
 {
 	bool intact = task && r->task == task && r->events == events;
 
-	note(r, task, events);
+	note_return(r, task, events);
 	capture_if(intact);
 }
 NOKPROBE_SYMBOL(capture);
@@ -174,7 +174,7 @@ static notrace void on_user_return(struct user_return_notifier *urn)
 	if (unlikely(returns))
 		capture(r, task, events);
 	else
-		note(r, task, events);
+		note_return(r, task, events);
 }
 NOKPROBE_SYMBOL(on_user_return);
 

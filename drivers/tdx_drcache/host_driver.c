@@ -6,7 +6,7 @@
 #include <linux/device.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
-#include <linux/tdx_drcache.h>
+#include <linux/tdx_drcache_host.h>
 #include <uapi/linux/tdx_drcache.h>
 #include <asm/cpufeature.h>
 

@@ -56,8 +56,8 @@ static DEFINE_MUTEX(drcache_bind_lock);
 /* Dynamic hotplug state. */
 static int cpuhp_state;
 
-/* arm() and disarm() run on the CPU of @info, a vCPU, with interrupts off. */
-static void arm(void *info)
+/* vcpu_arm() and vcpu_disarm() run on the CPU of @info, a vCPU, with interrupts off. */
+static void vcpu_arm(void *info)
 {
 	const struct drcache_vcpu *v = info;
 
@@ -66,7 +66,7 @@ static void arm(void *info)
 	drcache_hook_arm(v->exclusive);
 }
 
-static void disarm(void *info)
+static void vcpu_disarm(void *info)
 {
 	drcache_hook_disarm();
 	drcache_run_page_stop();
@@ -98,7 +98,7 @@ static struct page *page_create(unsigned int cpu)
 }
 
 /* The CPU is not armed any more: let go of what the owner brought. */
-static void put_owner(struct drcache_vcpu *v, unsigned int cpu)
+static void vcpu_put_owner(struct drcache_vcpu *v, unsigned int cpu)
 {
 	drcache_exclusive_release(cpu);
 	WRITE_ONCE(v->exclusive, false);
@@ -107,7 +107,8 @@ static void put_owner(struct drcache_vcpu *v, unsigned int cpu)
 }
 
 /* Can the hook serve what the caller wants, and the caller? */
-static int check_hook(const struct drcache_hook *hook, const struct tdx_drcache_bind *bind)
+static int vcpu_check_hook(const struct drcache_hook *hook,
+			   const struct tdx_drcache_bind *bind)
 {
 	if (bind->exit_reasons & hook->untold || (hook->native_only && in_compat_syscall()))
 		return -EOPNOTSUPP;
@@ -118,8 +119,8 @@ static int check_hook(const struct drcache_hook *hook, const struct tdx_drcache_
  * Make the vCPU owned and arm its CPU; -ENXIO if that is offline. A run page that
  * the hook needs is taken over, and *@run_page set to NULL.
  */
-static int own(struct drcache_vcpu *v, unsigned int cpu,
-	       const struct tdx_drcache_bind *bind, struct page **run_page)
+static int vcpu_own(struct drcache_vcpu *v, unsigned int cpu,
+		    const struct tdx_drcache_bind *bind, struct page **run_page)
 {
 	const struct drcache_hook *hook;
 	u32 host, flags = TDX_DRCACHE_VALID;
@@ -136,7 +137,7 @@ static int own(struct drcache_vcpu *v, unsigned int cpu,
 		ret = -ENODEV;
 		goto err_put_owner;
 	}
-	ret = check_hook(hook, bind);
+	ret = vcpu_check_hook(hook, bind);
 	if (ret)
 		goto err_put_owner;
 	if (hook->needs_run_page) {
@@ -155,24 +156,24 @@ static int own(struct drcache_vcpu *v, unsigned int cpu,
 			      v->exclusive);
 
 	cpus_read_lock();
-	ret = smp_call_function_single(cpu, arm, v, true);
+	ret = smp_call_function_single(cpu, vcpu_arm, v, true);
 	v->owned = !ret;
 	cpus_read_unlock();
 	if (!ret)
 		return 0;
 err_put_owner:
-	put_owner(v, cpu);
+	vcpu_put_owner(v, cpu);
 	return ret;
 }
 
-static void disown(struct drcache_vcpu *v, unsigned int cpu)
+static void vcpu_disown(struct drcache_vcpu *v, unsigned int cpu)
 {
 	cpus_read_lock();
 	/* An offline CPU is disarmed already. */
-	smp_call_function_single(cpu, disarm, v, true);
+	smp_call_function_single(cpu, vcpu_disarm, v, true);
 	v->owned = false;
 	cpus_read_unlock();
-	put_owner(v, cpu);
+	vcpu_put_owner(v, cpu);
 }
 
 /**
@@ -206,7 +207,7 @@ struct page *drcache_vcpu_bind(const struct tdx_drcache_bind *bind, unsigned int
 		}
 	}
 	if (!(bind->flags & TDX_DRCACHE_BIND_OBSERVE))
-		ret = own(v, cpu, bind, &run_page);
+		ret = vcpu_own(v, cpu, bind, &run_page);
 	if (!ret)
 		v->users++;
 	else if (!v->users)
@@ -230,7 +231,7 @@ void drcache_vcpu_unbind(unsigned int cpu, bool owner)
 
 	mutex_lock(&drcache_bind_lock);
 	if (owner)
-		disown(v, cpu);
+		vcpu_disown(v, cpu);
 	if (!--v->users)
 		put_page(v->page);
 	mutex_unlock(&drcache_bind_lock);
@@ -255,7 +256,7 @@ static int vcpu_online(unsigned int cpu)
 
 	if (v->owned) {
 		local_irq_save(flags);
-		arm(v);
+		vcpu_arm(v);
 		local_irq_restore(flags);
 	}
 	return 0;
@@ -269,7 +270,7 @@ static int vcpu_offline(unsigned int cpu)
 
 	if (v->owned) {
 		local_irq_save(flags);
-		disarm(v);
+		vcpu_disarm(v);
 		local_irq_restore(flags);
 	}
 	return 0;

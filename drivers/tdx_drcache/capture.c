@@ -46,7 +46,7 @@ static __always_inline void capture_exit(u64 exit_rax, u64 entry_rcx, const u32 
 		return;
 
 	switch (drcache_l2_exit_decode(exit_rax, entry_rcx,
-				    this_cpu_read(drcache_capture.exit_reasons))) {
+				       this_cpu_read(drcache_capture.exit_reasons))) {
 	case DRCACHE_L2_EXIT_CAPTURE:
 		break;
 	case DRCACHE_L2_EXIT_FILTERED:

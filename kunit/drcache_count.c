@@ -10,7 +10,7 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/static_call.h>
-#include <linux/tdx_drcache.h>
+#include <linux/tdx_drcache_host.h>
 #include <asm/msr.h>
 #include <tdx/tdg_vp.h>
 

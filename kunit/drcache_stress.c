@@ -10,7 +10,7 @@
 #include <linux/module.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
-#include <linux/tdx_drcache.h>
+#include <linux/tdx_drcache_host.h>
 #include <tdx/tdg_vp.h>
 
 #include "stress.h"

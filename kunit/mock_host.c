@@ -5,7 +5,7 @@
 #include <linux/errno.h>
 #include <linux/module.h>
 #include <linux/smp.h>
-#include <linux/tdx_drcache.h>
+#include <linux/tdx_drcache_host.h>
 
 #include "mock_host.h"
 

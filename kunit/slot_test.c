@@ -78,10 +78,10 @@ static void fill(struct tdx_drcache_slot *snap, u64 n)
 static void publish(struct tdx_drcache_slot *slot, u64 n)
 {
 	struct tdx_drcache_slot snap;
-	struct drcache_regs regs;
+	struct drcache_sample regs;
 
 	fill(&snap, n);
-	regs = (struct drcache_regs) {
+	regs = (struct drcache_sample) {
 		.db0 = snap.db[0], .db1 = snap.db[1], .db2 = snap.db[2],
 		.db3 = snap.db[3], .dr6 = snap.dr6, .tsc = snap.tsc,
 	};

@@ -8,8 +8,11 @@
 #include <linux/delay.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/kgdb.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
+#include <linux/perf_event.h>
 #include <linux/uaccess.h>
 #include <tdx/tdg_vp.h>
 #include <uapi/linux/tdx_drcache.h>
@@ -137,6 +140,7 @@ static void layout_test(struct kunit *test)
 	EXPECT_AT(regs, min_tsc, 8);
 	EXPECT_AT(regs, exit_rax, 16);
 	EXPECT_AT(regs, tsc, 64);
+	EXPECT_AT(stats, flags, 4);
 	EXPECT_AT(stats, published, 8);
 	EXPECT_AT(stats, missed, 48);
 #undef EXPECT_AT
@@ -186,7 +190,10 @@ static const struct errno_row errno_rows[] = {
 
 	{ "BIND", 0, UNBOUND, ROW_BIND },
 	{ "BIND: size short", -EINVAL, UNBOUND, .cmd = TDX_DRCACHE_BIND, .size = 31 },
-	{ "BIND: unknown flag", -EINVAL, UNBOUND, ROW_BIND, .bind.flags = 2 },
+	{ "BIND: exclusive", 0, UNBOUND, ROW_BIND, .bind.flags = TDX_DRCACHE_BIND_EXCLUSIVE },
+	{ "BIND: an exclusive observer", -EINVAL, UNBOUND, ROW_BIND,
+	  .bind.flags = TDX_DRCACHE_BIND_EXCLUSIVE | TDX_DRCACHE_BIND_OBSERVE },
+	{ "BIND: unknown flag", -EINVAL, UNBOUND, ROW_BIND, .bind.flags = 4 },
 	{ "BIND: highest flag", -EINVAL, UNBOUND, ROW_BIND, .bind.flags = 1u << 31 },
 	{ "BIND: reserved", -EINVAL, UNBOUND, ROW_BIND, .bind.reserved = 1 },
 	{ "BIND: run page not aligned", -EINVAL, UNBOUND, ROW_BIND, .bind.run_page = 8 },
@@ -315,7 +322,7 @@ static void info_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, info.host, TDX_DRCACHE_HOST_EMULATED);
 	KUNIT_EXPECT_EQ(test, info.max_vcpus, nr_cpu_ids);
 	KUNIT_EXPECT_EQ(test, info.map_size, PAGE_SIZE);
-	KUNIT_EXPECT_EQ(test, info.features, 0);
+	KUNIT_EXPECT_EQ(test, info.features, TDX_DRCACHE_FEATURE_EXCLUSIVE);
 	KUNIT_EXPECT_EQ(test, info.reserved, 0);
 	dev_close(file);
 }
@@ -644,6 +651,165 @@ static void mapping_outlives_close_test(struct kunit *test)
 	dev_close(other);
 }
 
+/* A breakpoint of L1's on @cpu, or an ERR_PTR(). */
+static struct perf_event *l1_breakpoint(unsigned int cpu, bool enabled)
+{
+	static u64 watched;
+	struct perf_event_attr attr;
+
+	hw_breakpoint_init(&attr);
+	attr.bp_addr = (unsigned long)&watched;
+	attr.bp_len = HW_BREAKPOINT_LEN_8;
+	attr.bp_type = HW_BREAKPOINT_W;
+	attr.disabled = !enabled;
+	return perf_event_create_kernel_counter(&attr, cpu, NULL, NULL, NULL);
+}
+
+/* How many breakpoints L1 can have on @cpu. */
+static unsigned int free_slots(unsigned int cpu)
+{
+	struct perf_event *events[HBP_NUM + 1];
+	unsigned int n = 0, i;
+
+	for (i = 0; i < ARRAY_SIZE(events); i++) {
+		events[i] = l1_breakpoint(cpu, false);
+		if (IS_ERR(events[i]))
+			break;
+		n++;
+	}
+	for (i = 0; i < n; i++)
+		perf_event_release_kernel(events[i]);
+	return n;
+}
+
+/* L1's breakpoints are in the same registers. */
+static void l1_hwbp_test(struct kunit *test)
+{
+	struct file *file = dev_open(test);
+	struct perf_event *event;
+	struct tdx_drcache_regs regs;
+
+	KUNIT_EXPECT_EQ(test, 0, bind(test, file, 0, 0, 0));
+	KUNIT_EXPECT_EQ(test, 0, mock_host_exit(0, RAX_INTERRUPT, VM(1)));
+	KUNIT_EXPECT_EQ(test, 0, get_regs(test, file, 0, &regs));
+	KUNIT_EXPECT_EQ(test, regs.flags, TDX_DRCACHE_VALID | TDX_DRCACHE_EMULATED |
+			1u << TDX_DRCACHE_VM_SHIFT);
+	event = l1_breakpoint(0, true);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(event));
+	KUNIT_EXPECT_EQ(test, 0, mock_host_exit(0, RAX_INTERRUPT, VM(1)));
+	KUNIT_EXPECT_EQ(test, 0, get_regs(test, file, 0, &regs));
+	KUNIT_EXPECT_EQ(test, regs.flags, TDX_DRCACHE_VALID | TDX_DRCACHE_EMULATED |
+			TDX_DRCACHE_L1_HWBP | 1u << TDX_DRCACHE_VM_SHIFT);
+	perf_event_release_kernel(event);
+	dev_close(file);
+}
+
+/* While a vCPU is exclusive L1 has no breakpoint on its CPU, and has them elsewhere. */
+static void exclusive_test(struct kunit *test)
+{
+	struct file *file = dev_open(test), *observer = dev_open(test);
+	struct tdx_drcache_regs regs;
+	struct tdx_drcache_stats stats;
+
+	KUNIT_EXPECT_EQ(test, 0, bind(test, observer, 0, 0, TDX_DRCACHE_BIND_OBSERVE));
+	get_stats(test, observer, &stats);
+	KUNIT_EXPECT_EQ(test, stats.flags, 0);
+	KUNIT_EXPECT_EQ(test, HBP_NUM, free_slots(0));
+
+	KUNIT_EXPECT_EQ(test, 0, bind(test, file, 0, 0, TDX_DRCACHE_BIND_EXCLUSIVE));
+	KUNIT_EXPECT_EQ(test, 0, free_slots(0));
+	KUNIT_EXPECT_EQ(test, -ENOSPC, PTR_ERR(l1_breakpoint(0, true)));
+	if (num_online_cpus() > 1)
+		KUNIT_EXPECT_EQ(test, HBP_NUM, free_slots(1));
+	get_stats(test, observer, &stats);
+	KUNIT_EXPECT_EQ(test, stats.flags, TDX_DRCACHE_STATS_EXCLUSIVE);
+	KUNIT_EXPECT_EQ(test, 0, mock_host_exit(0, RAX_INTERRUPT, VM(1)));
+	KUNIT_EXPECT_EQ(test, 0, get_regs(test, file, 0, &regs));
+	KUNIT_EXPECT_EQ(test, regs.flags, TDX_DRCACHE_VALID | TDX_DRCACHE_EMULATED |
+			1u << TDX_DRCACHE_VM_SHIFT);
+
+	dev_close(file);
+	KUNIT_EXPECT_EQ(test, HBP_NUM, free_slots(0));
+	get_stats(test, observer, &stats);
+	KUNIT_EXPECT_EQ(test, stats.flags, 0);
+	dev_close(observer);
+}
+
+/* L1 was first. Whatever it has, BIND leaves it the rest. */
+static void exclusive_enospc_test(struct kunit *test)
+{
+	struct perf_event *events[HBP_NUM];
+	struct file *file = dev_open(test);
+	unsigned int i;
+
+	for (i = 0; i < HBP_NUM; i++) {
+		events[i] = l1_breakpoint(0, false);
+		KUNIT_ASSERT_FALSE(test, IS_ERR(events[i]));
+		KUNIT_EXPECT_EQ(test, -ENOSPC,
+				bind(test, file, 0, 0, TDX_DRCACHE_BIND_EXCLUSIVE));
+		KUNIT_EXPECT_EQ(test, HBP_NUM - 1 - i, free_slots(0));
+		KUNIT_EXPECT_FALSE(test, mock_host_hooked());
+	}
+	for (i = 0; i < HBP_NUM; i++)
+		perf_event_release_kernel(events[i]);
+	/* A failed BIND leaves the file as it was. */
+	KUNIT_EXPECT_EQ(test, 0, bind(test, file, 0, 0, TDX_DRCACHE_BIND_EXCLUSIVE));
+	KUNIT_EXPECT_EQ(test, 0, free_slots(0));
+	dev_close(file);
+	KUNIT_EXPECT_EQ(test, HBP_NUM, free_slots(0));
+}
+
+/* Its debugger would have the kernel restore L1's registers. */
+static void exclusive_kgdb_test(struct kunit *test)
+{
+#ifdef CONFIG_KGDB
+	struct file *file = dev_open(test);
+
+	WRITE_ONCE(kgdb_connected, 1);
+	KUNIT_EXPECT_EQ(test, -EBUSY, bind(test, file, 0, 0, TDX_DRCACHE_BIND_EXCLUSIVE));
+	WRITE_ONCE(kgdb_connected, 0);
+	KUNIT_EXPECT_EQ(test, HBP_NUM, free_slots(0));
+	KUNIT_EXPECT_EQ(test, 0, bind(test, file, 0, 0, TDX_DRCACHE_BIND_EXCLUSIVE));
+	dev_close(file);
+#else
+	kunit_skip(test, "needs CONFIG_KGDB");
+#endif
+}
+
+/* Neither a CPU that goes nor one that comes back gives L1 a slot. */
+static void exclusive_offline_test(struct kunit *test)
+{
+	struct file *file = dev_open(test);
+
+	if (num_online_cpus() < 2 || !IS_ENABLED(CONFIG_HOTPLUG_CPU))
+		kunit_skip(test, "needs two CPUs and CPU hotplug");
+	KUNIT_EXPECT_EQ(test, 0, bind(test, file, 1, 0, TDX_DRCACHE_BIND_EXCLUSIVE));
+	KUNIT_ASSERT_EQ(test, 0, remove_cpu(1));
+	KUNIT_ASSERT_EQ(test, 0, add_cpu(1));
+	KUNIT_EXPECT_EQ(test, 0, free_slots(1));
+
+	/* The owner may leave while the CPU is away. */
+	KUNIT_ASSERT_EQ(test, 0, remove_cpu(1));
+	dev_close(file);
+	KUNIT_ASSERT_EQ(test, 0, add_cpu(1));
+	KUNIT_EXPECT_EQ(test, HBP_NUM, free_slots(1));
+}
+
+/* What GET_STATS fills in can be given to it again. */
+static void stats_again_test(struct kunit *test)
+{
+	struct tdx_drcache_stats stats = { .size = sizeof(stats) };
+	struct file *file = dev_open(test);
+	unsigned int i;
+
+	KUNIT_EXPECT_EQ(test, 0, bind(test, file, 0, 0, TDX_DRCACHE_BIND_EXCLUSIVE));
+	for (i = 0; i < 2; i++)
+		KUNIT_EXPECT_EQ(test, 0, dev_ioctl(test, file, TDX_DRCACHE_GET_STATS, &stats,
+						   sizeof(stats)));
+	KUNIT_EXPECT_EQ(test, stats.size, sizeof(stats));
+	dev_close(file);
+}
+
 static struct kunit_case uapi_cases[] = {
 	KUNIT_CASE(layout_test),
 	KUNIT_CASE_PARAM(errno_test, errno_gen_params),
@@ -658,6 +824,12 @@ static struct kunit_case uapi_cases[] = {
 	KUNIT_CASE(owner_leaves_test),
 	KUNIT_CASE(exit_reasons_test),
 	KUNIT_CASE(offline_test),
+	KUNIT_CASE(l1_hwbp_test),
+	KUNIT_CASE(exclusive_test),
+	KUNIT_CASE(exclusive_enospc_test),
+	KUNIT_CASE(exclusive_kgdb_test),
+	KUNIT_CASE(exclusive_offline_test),
+	KUNIT_CASE(stats_again_test),
 	KUNIT_CASE_PARAM(mmap_test, mmap_gen_params),
 	KUNIT_CASE(mapping_test),
 	KUNIT_CASE(mapping_outlives_close_test),

@@ -73,7 +73,8 @@ ko_of() { echo "$builddir/modules-${1/#stock/stock-6.12}"; }
 # the count that readers see meanwhile is even.
 slow='s/^\tWRITE_ONCE\(slot->[^s].*/\tfor (int i = 0; i < 4; i++) cpu_relax();\n&/
 	s/^\t\treturn snap->tsc < min_tsc/\t\tsnap->flags |= i << 16;\n&/'
-broken='s/(WRITE_ONCE\(slot->seq, seq \+) 1\)/\1 2)/'
+broken='s/(WRITE_ONCE\(slot->seq, slot->seq \+) 1\)/\1 2)/
+	s/(smp_store_release\(&slot->seq, slot->seq) \+ 1\)/\1)/'
 
 # build_for stock|debug|kcsan|ohcl|slow|broken
 build_for()

@@ -24,7 +24,7 @@
 #include <linux/sched/signal.h>
 #include <linux/smp.h>
 #include <linux/static_call.h>
-#include <linux/tdx_drcache.h>
+#include <linux/tdx_drcache_host.h>
 #include <linux/tdx_emul.h>
 #include <linux/tick.h>
 #include <asm/fpu/api.h>
@@ -85,7 +85,7 @@ static DEFINE_PER_CPU(struct vtl_fx, vtl_fx);
 #define FX_MXCSR	24
 #define FX_MXCSR_MASK	0xffff
 
-/* Present in a stand-in; see linux/tdx_drcache.h. */
+/* Present in a stand-in; see linux/tdx_drcache_host.h. */
 const u8 mshv_vtl_emulated = 1;
 EXPORT_SYMBOL_GPL(mshv_vtl_emulated);
 

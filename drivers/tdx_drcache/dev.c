@@ -15,9 +15,10 @@
 #include <linux/uaccess.h>
 #include <uapi/linux/tdx_drcache.h>
 
+#include "capture.h"
 #include "compat.h"
 #include "dev.h"
-#include "exit.h"
+#include "l2_exit.h"
 #include "hook.h"
 #include "host_driver.h"
 #include "slot.h"
@@ -63,7 +64,7 @@ static int ioctl_get_info(struct drcache_file *f, union drcache_arg *arg)
 	info->features = drcache_vcpu_features();
 	info->max_vcpus = nr_cpu_ids;
 	info->map_size = PAGE_SIZE;
-	info->host = drcache_vcpu_host(info->hook);
+	info->host = drcache_host_driver_kind(info->hook);
 	return 0;
 }
 
@@ -139,13 +140,13 @@ static int ioctl_get_stats(struct drcache_file *f, union drcache_arg *arg)
 }
 
 /**
- * struct drcache_ioctl - an ioctl
+ * struct drcache_ioctl_op - an ioctl
  * @size: of its struct, now
  * @min_size: of its struct in the first version
  * @out: the struct goes back to the caller
  * @execute: does it; the caller's struct is in @arg, what is missing is zero
  */
-struct drcache_ioctl {
+struct drcache_ioctl_op {
 	unsigned int size;
 	unsigned int min_size;
 	bool out;
@@ -160,7 +161,7 @@ struct drcache_ioctl {
 		.execute = fn,						\
 	}
 
-static const struct drcache_ioctl ioctls[] = {
+static const struct drcache_ioctl_op ioctls[] = {
 	DRCACHE_IOCTL(TDX_DRCACHE_GET_INFO, tdx_drcache_info, reserved, true,
 		      ioctl_get_info),
 	DRCACHE_IOCTL(TDX_DRCACHE_BIND, tdx_drcache_bind, reserved, false,
@@ -174,7 +175,7 @@ static const struct drcache_ioctl ioctls[] = {
 static long drcache_ioctl(struct file *file, unsigned int cmd, unsigned long argp)
 {
 	void __user *uarg = (void __user *)argp;
-	const struct drcache_ioctl *op;
+	const struct drcache_ioctl_op *op;
 	union drcache_arg arg;
 	unsigned int nr = _IOC_NR(cmd);
 	u32 size;
@@ -273,6 +274,10 @@ static void build_check_abi(void)
 	CHECK_LAST(tdx_drcache_regs, tsc, 72);
 	CHECK_LAST(tdx_drcache_stats, missed, 56);
 #undef CHECK_LAST
+	/* The counts, for drcache_vcpu_stats(). */
+	BUILD_BUG_ON(offsetofend(struct tdx_drcache_stats, missed) -
+		     offsetof(struct tdx_drcache_stats, published) !=
+		     DRCACHE_NR_COUNTS * sizeof(u64));
 	BUILD_BUG_ON(DRCACHE_SLOT_OFFSET < sizeof(struct tdx_drcache_header));
 	BUILD_BUG_ON(DRCACHE_SLOT_OFFSET % sizeof(struct tdx_drcache_slot));
 	BUILD_BUG_ON(DRCACHE_SLOT_OFFSET + sizeof(struct tdx_drcache_slot) > PAGE_SIZE);

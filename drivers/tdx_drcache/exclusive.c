@@ -21,8 +21,12 @@
 
 #ifdef CONFIG_HAVE_HW_BREAKPOINT
 
-/* NULL where not reserved. Under drcache_bind_lock. */
-static DEFINE_PER_CPU(struct perf_event *[HBP_NUM], reserved);
+/* A CPU's slots; NULL where not reserved. Under drcache_bind_lock. */
+struct reserved {
+	struct perf_event *events[HBP_NUM];
+};
+
+static DEFINE_PER_CPU(struct reserved, reserved);
 
 /* Can this kernel have it? */
 bool drcache_exclusive_possible(void)
@@ -68,7 +72,7 @@ static int bind_error(int err)
  */
 int drcache_exclusive_reserve(unsigned int cpu)
 {
-	struct perf_event **events = per_cpu(reserved, cpu);
+	struct reserved *r = per_cpu_ptr(&reserved, cpu);
 	struct perf_event_attr attr;
 	struct perf_event *event;
 	unsigned int i;
@@ -87,7 +91,7 @@ int drcache_exclusive_reserve(unsigned int cpu)
 			drcache_exclusive_release(cpu);
 			return bind_error(PTR_ERR(event));
 		}
-		events[i] = event;
+		r->events[i] = event;
 	}
 	return 0;
 }
@@ -100,12 +104,12 @@ int drcache_exclusive_reserve(unsigned int cpu)
  */
 void drcache_exclusive_release(unsigned int cpu)
 {
-	struct perf_event **events = per_cpu(reserved, cpu);
+	struct reserved *r = per_cpu_ptr(&reserved, cpu);
 	unsigned int i;
 
-	for (i = 0; i < HBP_NUM && events[i]; i++) {
-		perf_event_release_kernel(events[i]);
-		events[i] = NULL;
+	for (i = 0; i < HBP_NUM && r->events[i]; i++) {
+		perf_event_release_kernel(r->events[i]);
+		r->events[i] = NULL;
 	}
 }
 

@@ -35,19 +35,22 @@ int __init drcache_hook_init(void)
 {
 	unsigned int i;
 
-	if (!strcmp(hook, "auto"))
-		return 0;
 	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
-		if (!strcmp(hook, hooks[i]->name)) {
+		if (!strcmp(hook, hooks[i]->name))
 			forced = hooks[i];
-			return 0;
-		}
 	}
-	pr_err("hook=%s is not known\n", hook);
-	return -EINVAL;
+	if (!forced && strcmp(hook, "auto")) {
+		pr_err("hook=%s is not known\n", hook);
+		return -EINVAL;
+	}
+	for (i = 0; i < ARRAY_SIZE(hooks); i++) {
+		if (hooks[i]->init)
+			hooks[i]->init();
+	}
+	return 0;
 }
 
-/* The module unloads: have the hooks free what they have left. */
+/* The module unloads, or could not be loaded. */
 void drcache_hook_fini(void)
 {
 	unsigned int i;
@@ -121,7 +124,8 @@ void drcache_hook_put(void)
 {
 	if (--users)
 		return;
-	placed->remove();
+	if (placed->remove)
+		placed->remove();
 	WRITE_ONCE(placed, NULL);
 }
 

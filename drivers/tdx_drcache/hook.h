@@ -13,14 +13,17 @@
  * @native_only: it cannot see the system calls of 32-bit and x32 tasks
  * @untold: exit reasons that it cannot tell from no exit; BIND does not take them
  * @available: could it be placed now? It changes nothing that an owner would notice.
- * @place: from now on have the exits of armed CPUs reported to vcpu.c; -ENOENT
+ * @place: from now on have the exits of armed CPUs reported to capture.c; -ENOENT
  *	if there is nothing to hook. NULL if this kernel is built without what the
  *	hook needs; the others are NULL then, too.
- * @remove: when it returns no CPU is in vcpu.c by this hook, or will be
+ * @remove: when it returns no CPU is in capture.c by this hook, or will be; NULL if
+ *	it is so once all are disarmed
  * @arm: this CPU is armed, and its debug registers are the L2's alone if @exclusive;
  *	may be NULL
  * @disarm: this CPU is not armed any more; may be NULL
- * @fini: the module unloads: free what @available and @place have left; may be NULL
+ * @init: the module loads; may be NULL
+ * @fini: the module unloads: undo @init, free what @available and @place have left;
+ *	may be NULL
  *
  * Context: @available, @place and @remove may sleep; the latter two are called
  * with drcache_bind_lock held. @arm and @disarm are called on the CPU with
@@ -38,6 +41,7 @@ struct drcache_hook {
 	void (*remove)(void);
 	void (*arm)(bool exclusive);
 	void (*disarm)(void);
+	void (*init)(void);
 	void (*fini)(void);
 };
 

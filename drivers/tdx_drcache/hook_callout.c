@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The callout hook: the host driver calls us right after TDG.VP.ENTER. See
- * include/linux/tdx_drcache.h for the contract.
+ * include/linux/tdx_drcache_host.h for the contract.
  */
 #include <linux/module.h>
-#include <linux/tdx_drcache.h>
+#include <linux/tdx_drcache_host.h>
 #include <uapi/linux/tdx_drcache.h>
 
+#include "capture.h"
 #include "hook.h"
-#include "vcpu.h"
 
 /* The host driver's, referenced while the hook is placed. */
 static typeof(&mshv_vtl_set_exit_hook) set_exit_hook;
@@ -28,7 +28,7 @@ static int callout_place(void)
 	set_exit_hook = symbol_get(mshv_vtl_set_exit_hook);
 	if (!set_exit_hook)
 		return -ENOENT;
-	ret = set_exit_hook(drcache_vcpu_exit);
+	ret = set_exit_hook(drcache_capture_exit);
 	if (ret)
 		symbol_put(mshv_vtl_set_exit_hook);
 	return ret;

@@ -23,9 +23,10 @@
 #include <linux/smp.h>
 #include <uapi/linux/tdx_drcache.h>
 
+#include "capture.h"
 #include "compat.h"
 #include "hook.h"
-#include "vcpu.h"
+#include "run_page.h"
 
 #ifdef DRCACHE_FPROBE
 
@@ -68,14 +69,14 @@ static __always_inline bool may_be_blind(const struct mshv_vtl_run *run)
 
 static void notrace fprobe_exit(DRCACHE_FPROBE_EXIT_ARGS)
 {
-	const struct mshv_vtl_run *run = drcache_vcpu_run();
+	const struct mshv_vtl_run *run = drcache_run_page();
 
 	if (!run)
 		return;
 	if (may_be_blind(run))
-		drcache_vcpu_missed();
+		drcache_capture_missed();
 	else
-		drcache_vcpu_exit(READ_ONCE(run->exit_info.rax),
+		drcache_capture_exit(READ_ONCE(run->exit_info.rax),
 				  READ_ONCE(run->entry_rcx));
 }
 NOKPROBE_SYMBOL(fprobe_exit);

@@ -29,13 +29,15 @@
  *
  * While the vCPU is exclusive, L1 has no breakpoint that could come with a switch or an
  * interrupt. Then far less has to be looked at, and the exit is a miss only if another
- * task's #DB may have reset DR6: see intact.h.
+ * task's #DB may have reset DR6: see returns.h. Or if L1 has slept, as a CPU that wakes
+ * up gets L1's debug registers.
  */
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/sched.h>
 #include <linux/sched/task_stack.h>
+#include <linux/suspend.h>
 #include <linux/unistd.h>
 #include <linux/user-return-notifier.h>
 #include <asm/debugreg.h>
@@ -43,12 +45,13 @@
 #include <asm/vmx.h>
 #include <uapi/linux/tdx_drcache.h>
 
+#include "capture.h"
 #include "compat.h"
 #include "hook.h"
 #include "host_driver.h"
-#include "intact.h"
 #include "regs.h"
-#include "vcpu.h"
+#include "returns.h"
+#include "run_page.h"
 
 #ifdef CONFIG_USER_RETURN_NOTIFIER
 
@@ -58,18 +61,54 @@
  * @task: who returned; compared, never followed. NULL if L1 had a breakpoint.
  * @events: its switches and this CPU's function-call interrupts. One sum is enough,
  *	as neither ever goes down.
- * @seen: while exclusive: of DR6, by others that returned since @task did. @task is
- *	then the last one that entered the L2. As long as none did it is the first one that
- *	returned here since the CPU was armed, and NULL before that.
+ * @returns: while exclusive, instead of @task and @events
+ * @sleeps: what sleeps was at the last capture while exclusive
  */
 struct return_cpu {
 	struct user_return_notifier urn;
 	const struct task_struct *task;
 	u32 events;
-	u64 seen;
+	struct drcache_returns returns;
+	unsigned int sleeps;
 };
 
 static DEFINE_PER_CPU(struct return_cpu, return_cpu);
+
+/*
+ * Goes up when L1 starts to go to sleep, and when it is awake again. Odd in between:
+ * tasks are frozen and thawed then, maybe on their way back from the L2.
+ */
+static unsigned int sleeps;
+
+static int on_sleep(struct notifier_block *nb, unsigned long event, void *unused)
+{
+	switch (event) {
+	case PM_HIBERNATION_PREPARE:
+	case PM_SUSPEND_PREPARE:
+	case PM_RESTORE_PREPARE:
+		WRITE_ONCE(sleeps, sleeps | 1);
+		break;
+	case PM_POST_HIBERNATION:
+	case PM_POST_SUSPEND:
+	case PM_POST_RESTORE:
+		WRITE_ONCE(sleeps, (sleeps | 1) + 1);
+		break;
+	}
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block sleep_nb = { .notifier_call = on_sleep };
+
+/* As long as the module is loaded: a BIND may be in the middle of a suspend. */
+static void return_init(void)
+{
+	register_pm_notifier(&sleep_nb);
+}
+
+static void return_fini(void)
+{
+	unregister_pm_notifier(&sleep_nb);
+}
 
 /* Does this CPU return from an ioctl that has entered the L2? */
 static __always_inline bool returns_from_l2(const struct pt_regs *regs)
@@ -78,7 +117,7 @@ static __always_inline bool returns_from_l2(const struct pt_regs *regs)
 	       regs->si == MSHV_VTL_RETURN_TO_LOWER_VTL && !regs->ax;
 }
 
-static __always_inline void note(struct return_cpu *r, const struct task_struct *task,
+static __always_inline void note_return(struct return_cpu *r, const struct task_struct *task,
 				 u32 events)
 {
 	r->task = task;
@@ -88,15 +127,15 @@ static __always_inline void note(struct return_cpu *r, const struct task_struct 
 /* An ioctl that has entered the L2 returns. */
 static __always_inline void capture_if(bool intact)
 {
-	const struct mshv_vtl_run *run = drcache_vcpu_run();
+	const struct mshv_vtl_run *run = drcache_run_page();
 
-	if (!run || current->mm != drcache_vcpu_mm())
+	if (!run || !drcache_run_page_is_mine())
 		return;
 	if (intact)
-		drcache_vcpu_exit_late(READ_ONCE(run->exit_info.rax),
+		drcache_capture_exit_late(READ_ONCE(run->exit_info.rax),
 				       READ_ONCE(run->entry_rcx));
 	else
-		drcache_vcpu_missed();
+		drcache_capture_missed();
 }
 
 /* Not inlined, to save the other returns its stack. */
@@ -105,7 +144,7 @@ static noinline notrace void capture(struct return_cpu *r, const struct task_str
 {
 	bool intact = task && r->task == task && r->events == events;
 
-	note(r, task, events);
+	note_return(r, task, events);
 	capture_if(intact);
 }
 NOKPROBE_SYMBOL(capture);
@@ -113,11 +152,12 @@ NOKPROBE_SYMBOL(capture);
 static noinline notrace void capture_exclusive(struct return_cpu *r,
 					       const struct task_struct *task)
 {
-	bool intact = drcache_intact(r->task == task, r->seen, drcache_read_dr6());
+	unsigned int now = READ_ONCE(sleeps);
+	bool awake = now == r->sleeps && !(now & 1);
 
-	r->task = task;
-	r->seen = DRCACHE_DR6_UNSEEN;
-	capture_if(intact);
+	r->sleeps = now;
+	/* Not the other way round: it counts as a return in any case. */
+	capture_if(drcache_returns_exit(&r->returns, task, drcache_read_dr6()) && awake);
 }
 NOKPROBE_SYMBOL(capture_exclusive);
 
@@ -134,7 +174,7 @@ static notrace void on_user_return(struct user_return_notifier *urn)
 	if (unlikely(returns))
 		capture(r, task, events);
 	else
-		note(r, task, events);
+		note_return(r, task, events);
 }
 NOKPROBE_SYMBOL(on_user_return);
 
@@ -144,15 +184,10 @@ static notrace void on_user_return_exclusive(struct user_return_notifier *urn)
 	struct return_cpu *r = container_of(urn, struct return_cpu, urn);
 	const struct task_struct *task = current;
 
-	if (unlikely(returns_from_l2(task_pt_regs(task)))) {
+	if (unlikely(returns_from_l2(task_pt_regs(task))))
 		capture_exclusive(r, task);
-	} else if (r->task == task) {
-		r->seen = DRCACHE_DR6_UNSEEN;
-	} else if (unlikely(!r->task)) {
-		r->task = task;
-	} else {
-		r->seen = drcache_dr6_seen(r->seen, drcache_read_dr6());
-	}
+	else
+		drcache_returns_any(&r->returns, task, drcache_read_dr6);
 }
 NOKPROBE_SYMBOL(on_user_return_exclusive);
 
@@ -161,18 +196,14 @@ static int return_place(void)
 	return drcache_host_driver_present() ? 0 : -ENOENT;
 }
 
-/* Every CPU is disarmed, and its notifier gone with that. */
-static void return_remove(void)
-{
-}
-
 static void return_arm(bool exclusive)
 {
 	struct return_cpu *r = this_cpu_ptr(&return_cpu);
 
 	/* Nothing of before counts. */
 	r->task = NULL;
-	r->seen = DRCACHE_DR6_UNSEEN;
+	drcache_returns_reset(&r->returns);
+	r->sleeps = READ_ONCE(sleeps);
 	r->urn.on_user_return = exclusive ? on_user_return_exclusive : on_user_return;
 	user_return_notifier_register(&r->urn);
 }
@@ -198,8 +229,9 @@ const struct drcache_hook drcache_hook_return = {
 #ifdef CONFIG_USER_RETURN_NOTIFIER
 	.available	= drcache_host_driver_present,
 	.place		= return_place,
-	.remove		= return_remove,
 	.arm		= return_arm,
 	.disarm		= return_disarm,
+	.init		= return_init,
+	.fini		= return_fini,
 #endif
 };

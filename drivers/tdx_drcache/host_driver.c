@@ -6,7 +6,8 @@
 #include <linux/device.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
-#include <linux/tdx_drcache.h>
+#include <linux/tdx_drcache_host.h>
+#include <uapi/linux/tdx_drcache.h>
 #include <asm/cpufeature.h>
 
 #include "host.h"
@@ -37,13 +38,8 @@ static bool has_device(void)
 	return dev;
 }
 
-/**
- * drcache_host_driver_emulated() - look for a host driver whose L2s are emulated
- *
- * Context: May sleep.
- * Return: whether there is one.
- */
-bool drcache_host_driver_emulated(void)
+/* Is there one whose L2s are emulated? */
+static bool emulated(void)
 {
 	if (!symbol_get(mshv_vtl_emulated))
 		return false;
@@ -61,6 +57,19 @@ bool drcache_host_driver_emulated(void)
  */
 bool drcache_host_driver_present(void)
 {
-	return drcache_host_has_driver(drcache_host_driver_emulated(),
+	return drcache_host_has_driver(emulated(),
 				       boot_cpu_has(X86_FEATURE_TDX_GUEST), has_device());
+}
+
+/**
+ * drcache_host_driver_kind() - find out what runs the L2s here
+ * @hook: TDX_DRCACHE_HOOK_*: the hook in place, or the one that could be
+ *
+ * Context: May sleep.
+ * Return: TDX_DRCACHE_HOST_*.
+ */
+u32 drcache_host_driver_kind(u32 hook)
+{
+	return drcache_host_kind(emulated(), boot_cpu_has(X86_FEATURE_TDX_GUEST),
+				 hook != TDX_DRCACHE_HOOK_NONE);
 }

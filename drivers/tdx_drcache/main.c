@@ -4,12 +4,13 @@
  * for the user-space VMM. The way of the data:
  *
  *   host driver -> hook    when: at which instruction L2 has left
- *               -> exit    whether: was it an exit to capture at
- *               -> regs    what the CPU holds
- *               -> slot    published under a sequence count
+ *               -> capture the exit path, which joins
+ *                  exit    whether: was it an exit to capture at
+ *                  regs    what the CPU holds
+ *                  slot    published under a sequence count
  *               -> dev     read by mmap or ioctl
  *
- * vcpu.c joins them. Nothing here asks the hypervisor for anything, and nothing
+ * vcpu.c has who is bound, and arms the CPUs. Nothing here asks the hypervisor for anything, and nothing
  * writes a debug register.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -59,10 +60,15 @@ static int __init drcache_init(void)
 		return ret;
 	ret = drcache_vcpu_init();
 	if (ret)
-		return ret;
+		goto err_hook;
 	ret = drcache_dev_register();
 	if (ret)
-		drcache_vcpu_fini();
+		goto err_vcpu;
+	return 0;
+err_vcpu:
+	drcache_vcpu_fini();
+err_hook:
+	drcache_hook_fini();
 	return ret;
 }
 

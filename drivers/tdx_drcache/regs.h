@@ -28,14 +28,14 @@ static __always_inline u64 drcache_read_dr6(void)
  * Read what this CPU holds. MOV from DR does not exit from an L1 or an L2, and
  * neither does RDTSC.
  */
-static __always_inline void drcache_regs_read(struct drcache_regs *regs)
+static __always_inline void drcache_sample_read(struct drcache_sample *sample)
 {
-	drcache_read_db(0, regs->db0);
-	drcache_read_db(1, regs->db1);
-	drcache_read_db(2, regs->db2);
-	drcache_read_db(3, regs->db3);
-	regs->dr6 = drcache_read_dr6();
-	regs->tsc = rdtsc();
+	drcache_read_db(0, sample->db0);
+	drcache_read_db(1, sample->db1);
+	drcache_read_db(2, sample->db2);
+	drcache_read_db(3, sample->db3);
+	sample->dr6 = drcache_read_dr6();
+	sample->tsc = rdtsc();
 }
 
 #endif /* _DRCACHE_REGS_H */

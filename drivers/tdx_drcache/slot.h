@@ -34,28 +34,27 @@
  * The hardware's part of a snapshot. Scalars, not an array, so that it stays in the CPU's
  * registers on the way to the slot.
  */
-struct drcache_regs {
+struct drcache_sample {
 	u64 db0, db1, db2, db3, dr6, tsc;
 };
 
 static __always_inline void
 drcache_slot_publish(struct tdx_drcache_slot *slot, u32 flags, u64 exit_rax,
-		     const struct drcache_regs *regs)
+		     const struct drcache_sample *sample)
 {
-	u32 seq = slot->seq;	/* nobody else writes it */
-
-	WRITE_ONCE(slot->seq, seq + 1);
+	/* Nobody else writes seq. To read it twice is cheaper than to keep it. */
+	WRITE_ONCE(slot->seq, slot->seq + 1);
 	smp_wmb();	/* pairs with smp_rmb() in drcache_slot_read() */
 	WRITE_ONCE(slot->flags, flags);
 	WRITE_ONCE(slot->exit_rax, exit_rax);
-	WRITE_ONCE(slot->db[0], regs->db0);
-	WRITE_ONCE(slot->db[1], regs->db1);
-	WRITE_ONCE(slot->db[2], regs->db2);
-	WRITE_ONCE(slot->db[3], regs->db3);
-	WRITE_ONCE(slot->dr6, regs->dr6);
-	WRITE_ONCE(slot->tsc, regs->tsc);
+	WRITE_ONCE(slot->db[0], sample->db0);
+	WRITE_ONCE(slot->db[1], sample->db1);
+	WRITE_ONCE(slot->db[2], sample->db2);
+	WRITE_ONCE(slot->db[3], sample->db3);
+	WRITE_ONCE(slot->dr6, sample->dr6);
+	WRITE_ONCE(slot->tsc, sample->tsc);
 	/* pairs with smp_load_acquire() in drcache_slot_read() */
-	smp_store_release(&slot->seq, seq + 2);
+	smp_store_release(&slot->seq, slot->seq + 1);
 }
 
 /*

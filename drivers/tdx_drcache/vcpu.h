@@ -4,7 +4,6 @@
 
 #include <linux/mm.h>
 #include <linux/types.h>
-#include <mshv/mshv_vtl.h>
 #include <uapi/linux/tdx_drcache.h>
 
 #define DRCACHE_SLOT_OFFSET	64
@@ -14,17 +13,10 @@ static inline struct tdx_drcache_slot *drcache_page_slot(struct page *page)
 	return page_address(page) + DRCACHE_SLOT_OFFSET;
 }
 
-u32 drcache_vcpu_host(u32 hook);
 u64 drcache_vcpu_features(void);
 struct page *drcache_vcpu_bind(const struct tdx_drcache_bind *bind, unsigned int cpu);
 void drcache_vcpu_unbind(unsigned int cpu, bool owner);
 void drcache_vcpu_stats(unsigned int cpu, struct tdx_drcache_stats *stats);
-
-void drcache_vcpu_exit(u64 exit_rax, u64 entry_rcx);
-void drcache_vcpu_exit_late(u64 exit_rax, u64 entry_rcx);
-void drcache_vcpu_missed(void);
-const struct mshv_vtl_run *drcache_vcpu_run(void);
-const struct mm_struct *drcache_vcpu_mm(void);
 
 int drcache_vcpu_init(void);
 void drcache_vcpu_fini(void);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The host driver's side of include/linux/tdx_drcache.h: the hook, and the
+ * The host driver's side of include/linux/tdx_drcache_host.h: the hook, and the
  * function that sets it. A file of its own, because genksyms runs out of memory
  * on mshv_vtl_main.c if that has an EXPORT_SYMBOL().
  */

@@ -41,6 +41,12 @@ const char *hook_name(uint32_t hook)
 	return hook < ARRAY_SIZE(names) ? names[hook] : "unknown";
 }
 
+/* Of a bit of TDX_DRCACHE_FEATURE_*; NULL for one without a name here. */
+const char *feature_name(unsigned int bit)
+{
+	return 1ull << bit == TDX_DRCACHE_FEATURE_EXCLUSIVE ? "exclusive" : NULL;
+}
+
 const char *host_name(uint32_t host)
 {
 	static const char *const names[] = { "none", "mshv_vtl", "emulated" };
@@ -124,4 +130,9 @@ bool dr6_changed(const struct vcpu *v)
 bool stat_changed(const struct vcpu *v, unsigned int i)
 {
 	return v->samples > 1 && v->now.stats[i] != v->before.stats[i];
+}
+
+bool exclusive_changed(const struct vcpu *v)
+{
+	return v->samples > 1 && v->now.exclusive != v->before.exclusive;
 }

@@ -246,6 +246,7 @@ static void take_sample(struct vcpu *v)
 	v->now.stats[3] = s.late;
 	v->now.stats[4] = s.l1_hwbp;
 	v->now.stats[5] = s.missed;
+	v->now.exclusive = s.flags & TDX_DRCACHE_STATS_EXCLUSIVE;
 	v->samples++;
 	v->none += v->now.res == TDX_DRCACHE_MISS_INVALID;
 	v->busy += v->now.res == TDX_DRCACHE_MISS_BUSY;

@@ -23,12 +23,14 @@
  * @slot: the snapshot, with TDX_DRCACHE_HIT
  * @age_ns: how long ago it was taken, by the time stamp counter
  * @stats: the kernel's counts
+ * @exclusive: the vCPU has an owner with TDX_DRCACHE_BIND_EXCLUSIVE
  */
 struct sample {
 	enum tdx_drcache_result res;
 	struct tdx_drcache_slot slot;
 	uint64_t age_ns;
 	uint64_t stats[STATS];
+	bool exclusive;
 };
 
 /**
@@ -86,6 +88,7 @@ extern const char *const stats_names[STATS];
 bool dr6_says(uint64_t dr6, const struct dr6_bit *bit);
 const char *hook_name(uint32_t hook);
 const char *host_name(uint32_t host);
+const char *feature_name(unsigned int bit);
 const char *reason_name(unsigned int reason);
 unsigned int exit_class(uint64_t rax);
 unsigned int exit_reason(uint64_t rax);
@@ -93,6 +96,7 @@ unsigned int vm_index(uint32_t flags);
 bool db_changed(const struct vcpu *v, unsigned int i);
 bool dr6_changed(const struct vcpu *v);
 bool stat_changed(const struct vcpu *v, unsigned int i);
+bool exclusive_changed(const struct vcpu *v);
 
 void table_init(void);
 void table_info(const struct report *r);

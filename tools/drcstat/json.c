@@ -97,7 +97,7 @@ static void print_stats(const struct vcpu *v)
 	fputs(",\"stats\":{", stdout);
 	for (unsigned int i = 0; i < STATS; i++)
 		printf("%s\"%s\":%" PRIu64, comma(i), stats_names[i], v->now.stats[i]);
-	putchar('}');
+	printf("},\"exclusive\":%s", boolean(v->now.exclusive));
 }
 
 static void print_watched(const struct vcpu *v)
@@ -115,6 +115,8 @@ static void print_watched(const struct vcpu *v)
 	for (i = 0; i < STATS; i++)
 		if (stat_changed(v, i))
 			printf("%s\"%s\"", comma(n++), stats_names[i]);
+	if (exclusive_changed(v))
+		printf("%s\"exclusive\"", comma(n++));
 	printf("],\"samples\":%" PRIu64 ",\"none\":%" PRIu64 ",\"busy\":%" PRIu64, v->samples,
 	       v->none, v->busy);
 }
@@ -133,11 +135,17 @@ static void print_vcpus(const struct report *r, void (*members)(const struct vcp
 
 void json_info(const struct report *r)
 {
+	unsigned int i, n = 0;
+
 	begin("info");
 	print_host(r);
-	printf(",\"device\":\"%s\",\"features\":\"0x%" PRIx64 "\",\"max_vcpus\":%u,"
-	       "\"map_size\":%u}\n", TDX_DRCACHE_DEV, (uint64_t)r->info.features,
-	       r->info.max_vcpus, r->info.map_size);
+	printf(",\"device\":\"%s\",\"features\":\"0x%" PRIx64 "\",\"feature_names\":[",
+	       TDX_DRCACHE_DEV, (uint64_t)r->info.features);
+	for (i = 0; i < 64; i++)
+		if (r->info.features >> i & 1 && feature_name(i))
+			printf("%s\"%s\"", comma(n++), feature_name(i));
+	printf("],\"max_vcpus\":%u,\"map_size\":%u}\n", r->info.max_vcpus,
+	       r->info.map_size);
 }
 
 void json_regs(const struct report *r)

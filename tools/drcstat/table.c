@@ -147,8 +147,8 @@ static void stats_rows(const struct report *r, bool samples)
 	char buf[32];
 
 	on(heading);
-	fputs("CPU   PUBLISHED    FILTERED     REFUSED        LATE     L1_HWBP      MISSED",
-	      stdout);
+	fputs("CPU   PUBLISHED    FILTERED     REFUSED        LATE     L1_HWBP      MISSED"
+	      "  EXCLUSIVE", stdout);
 	if (samples)
 		fputs("   SAMPLES    NONE    BUSY", stdout);
 	off();
@@ -161,6 +161,7 @@ static void stats_rows(const struct report *r, bool samples)
 			snprintf(buf, sizeof(buf), "%" PRIu64, v->now.stats[j]);
 			value(stat_changed(v, j), 10, buf);
 		}
+		value(exclusive_changed(v), 9, v->now.exclusive ? "yes" : "no");
 		if (samples)
 			printf(" %8" PRIu64 "%8" PRIu64 "%8" PRIu64, v->samples, v->none,
 			       v->busy);
@@ -175,7 +176,11 @@ void table_info(const struct report *r)
 	printf("device      %s\n", TDX_DRCACHE_DEV);
 	printf("host        %s\n", host_name(info->host));
 	printf("hook        %s\n", hook_name(info->hook));
-	printf("features    %#" PRIx64 "\n", (uint64_t)info->features);
+	printf("features    %#" PRIx64, (uint64_t)info->features);
+	for (unsigned int i = 0; i < 64; i++)
+		if (info->features >> i & 1 && feature_name(i))
+			printf(" %s", feature_name(i));
+	putchar('\n');
 	printf("max vCPUs   %u\n", info->max_vcpus);
 	printf("map size    %u\n", info->map_size);
 }

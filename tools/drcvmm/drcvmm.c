@@ -176,8 +176,9 @@ static const struct argp_option options[] = {
 	  "0 fast, 1 play idle, 2 idle thread. Default 0x20, as OpenVMM has it", 0 },
 	{ "bind", KEY_BIND, "CPU", 0,
 	  "bind to this CPU instead of the vCPU's: every exit is a miss", 0 },
-	{ "exclusive", KEY_EXCLUSIVE, NULL, 0,
-	  "keep the breakpoint registers of each CPU from L1 meanwhile", 0 },
+	{ "exclusive", KEY_EXCLUSIVE, "try", OPTION_ARG_OPTIONAL,
+	  "keep the breakpoint registers of each CPU from L1 meanwhile, or fail; with try, "
+	  "do without where that cannot be had", 0 },
 	{ "seed", KEY_SEED, "N", 0, "another seed, another hostile L2 (default 1)", 0 },
 	{ "syscall", KEY_SYSCALL, NULL, 0,
 	  "make another system call between an exit and the read", 0 },
@@ -243,7 +244,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		opt.bind_cpu = parse_number(arg, 0, CPU_SETSIZE - 1, state);
 		break;
 	case KEY_EXCLUSIVE:
-		opt.exclusive = true;
+		if (arg && strcmp(arg, "try"))
+			argp_error(state, "'%s' is not try", arg);
+		opt.exclusive = arg ? TDX_DRCACHE_OPEN_TRY_EXCLUSIVE : TDX_DRCACHE_BIND_EXCLUSIVE;
 		break;
 	case KEY_SEED:
 		opt.seed = parse_number(arg, 0, UINT32_MAX, state);
@@ -304,7 +307,7 @@ int main(int argc, char **argv)
 
 	argp_err_exit_status = EXIT_USAGE;
 	argp_parse(&argp, argc, argv, 0, NULL, NULL);
-	use_drcache = opt.method < READ_MSHV ||
+	use_drcache = opt.method < READ_MSHV || opt.exclusive ||
 		      ((opt.show || opt.verify) && !access(TDX_DRCACHE_DEV, F_OK));
 
 	open_vtl();

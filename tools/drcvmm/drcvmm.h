@@ -30,13 +30,13 @@ struct options {
 	uint64_t show;
 	uint64_t min_misses, max_misses;
 	unsigned int enter;	/* the run page's enter_mode */
+	uint32_t exclusive;	/* 0, or a flag for tdx_drcache_open() */
 	int bind_cpu;		/* -1: the vCPU's own */
 	bool verify;		/* compare with what the guest wrote, */
 	bool guest_only;	/* and with nothing else */
 	bool reentered;		/* the host driver enters the L2 again by itself */
 	bool allow_move;	/* a vCPU's thread may be on another CPU */
 	bool syscall;
-	bool exclusive;		/* the registers are kept from L1 */
 	bool cost;
 	unsigned int signal_hz;
 	unsigned int tick_us;

@@ -233,6 +233,45 @@ static void run(struct vcpu *v, int tick)
 	}
 }
 
+/* Advice for a vCPU that does not bind with --exclusive; "" if there is none. */
+static const char *exclusive_advice(int err)
+{
+	switch (err) {
+	case ENOSPC:
+		return " (L1 has a breakpoint that may run there: end the debugger or perf that "
+		       "has it, or use --exclusive=try)";
+	case EBUSY:
+		return " (another VMM has the vCPU; or a debugger is connected to kgdb, then use "
+		       "--exclusive=try)";
+	case EOPNOTSUPP:
+		return " (if drcstat info has no exclusive feature, use --exclusive=try)";
+	case EINVAL:
+		return " (if the tdx_drcache that is loaded is too old, use --exclusive=try)";
+	default:
+		return "";
+	}
+}
+
+/* Advice for a vCPU that does not bind; "" if there is none. */
+static const char *bind_advice(int err)
+{
+	if (err == ENOENT)
+		return " (load tdx_drcache)";
+	if (opt.exclusive == TDX_DRCACHE_BIND_EXCLUSIVE)
+		return exclusive_advice(err);
+	return "";
+}
+
+static void bind_vcpu(struct vcpu *v)
+{
+	unsigned int cpu = opt.bind_cpu < 0 ? v->cpu : (unsigned int)opt.bind_cpu;
+	int err = tdx_drcache_open(&v->reader, cpu, 0, (void *)v->run, opt.exclusive);
+
+	if (err)
+		die("%s, CPU %u: %s%s", TDX_DRCACHE_DEV, cpu, strerror(-err),
+		    bind_advice(-err));
+}
+
 /* A vCPU's thread. */
 void *vcpu_main(void *arg)
 {
@@ -240,7 +279,7 @@ void *vcpu_main(void *arg)
 	cpu_set_t set;
 	timer_t signals = NULL;
 	uint64_t t;
-	int err, tick = -1;
+	int tick = -1;
 
 	CPU_ZERO(&set);
 	CPU_SET(v->cpu, &set);
@@ -251,14 +290,9 @@ void *vcpu_main(void *arg)
 	if (!v->run)
 		die("run page of CPU %u: %s", v->cpu, strerror(errno));
 	setup_vcpu(v);
-	if (use_drcache) {
-		err = tdx_drcache_open(&v->reader, opt.bind_cpu < 0 ? v->cpu :
-				       (unsigned int)opt.bind_cpu, 0, (void *)v->run,
-				       opt.exclusive ? TDX_DRCACHE_BIND_EXCLUSIVE : 0);
-		if (err)
-			die("%s, CPU %u: %s", TDX_DRCACHE_DEV, v->cpu, strerror(-err));
-	}
-	/* Not before: until then a breakpoint of L1's may come, and leave its address. */
+	if (use_drcache)
+		bind_vcpu(v);
+	/* When L1 can leave nothing there any more, if that is so. */
 	reset_dr();
 	if (opt.tick_us)
 		tick = start_tick();

@@ -23,14 +23,21 @@ static uint64_t clock_cost(void)
 static void print_stats(struct vcpu *v)
 {
 	struct tdx_drcache_stats s = { .size = sizeof(s) };
+	bool exclusive;
 
 	if (ioctl(v->reader.fd, TDX_DRCACHE_GET_STATS, &s))
 		die("TDX_DRCACHE_GET_STATS: %s", strerror(errno));
 	printf("  kernel: %" PRIu64 " published, %" PRIu64 " filtered, %" PRIu64
 	       " refused, %" PRIu64 " late, %" PRIu64 " with L1 breakpoints, %" PRIu64
-	       " missed\n", (uint64_t)s.published, (uint64_t)s.filtered,
+	       " missed%s\n", (uint64_t)s.published, (uint64_t)s.filtered,
 	       (uint64_t)s.refused, (uint64_t)s.late, (uint64_t)s.l1_hwbp,
-	       (uint64_t)s.missed);
+	       (uint64_t)s.missed, !opt.exclusive ? "" :
+	       v->reader.exclusive ? "; exclusive" : "; not exclusive");
+	exclusive = s.flags & TDX_DRCACHE_STATS_EXCLUSIVE;
+	if (exclusive != v->reader.exclusive)
+		fail(v, "the kernel says that the vCPU is %sexclusive", exclusive ? "" : "not ");
+	if (exclusive && s.l1_hwbp)
+		fail(v, "L1 had breakpoints while the vCPU was exclusive");
 	/* Where the return hook was not sure, it cannot tell that the entry was refused. */
 	if (opt.verify && s.refused + s.missed < v->refused)
 		fail(v, "the kernel counts %" PRIu64 " refused entries and %" PRIu64

@@ -7,7 +7,7 @@
  *	struct tdx_drcache_reader r;
  *	struct tdx_drcache_slot s;
  *
- *	err = tdx_drcache_open(&r, cpu, 0, run_page, 0);
+ *	err = tdx_drcache_open(&r, cpu, 0, run_page, TDX_DRCACHE_OPEN_TRY_EXCLUSIVE);
  *	for (;;) {
  *		t = tdx_drcache_tsc();
  *		ioctl(vtl_fd, MSHV_VTL_RETURN_TO_LOWER_VTL);
@@ -27,6 +27,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -36,18 +37,26 @@
 
 #define TDX_DRCACHE_DEV "/dev/tdx_drcache"
 
+/*
+ * For tdx_drcache_open(), and never passed to the kernel: bind with
+ * TDX_DRCACHE_BIND_EXCLUSIVE, or without where that cannot be had.
+ */
+#define TDX_DRCACHE_OPEN_TRY_EXCLUSIVE	(1u << 31)
+
 /**
  * struct tdx_drcache_reader - a vCPU that is bound
  * @fd: of the device; -1 when closed
  * @page: the mapped page
  * @map_size: how long it is, in bytes
  * @slot: the slot in it
+ * @exclusive: bound with TDX_DRCACHE_BIND_EXCLUSIVE
  */
 struct tdx_drcache_reader {
 	int fd;
 	void *page;
 	size_t map_size;
 	const volatile struct tdx_drcache_slot *slot;
+	bool exclusive;
 };
 
 /**
@@ -84,7 +93,41 @@ static inline void tdx_drcache_close(struct tdx_drcache_reader *r)
 		close(r->fd);
 	r->page = NULL;
 	r->slot = NULL;
+	r->exclusive = false;
 	r->fd = -1;
+}
+
+/*
+ * Is BIND with TDX_DRCACHE_BIND_EXCLUSIVE worth another try without, after this errno?
+ * EBUSY, EOPNOTSUPP and EINVAL have other causes as well: then that fails alike.
+ */
+static inline bool tdx_drcache_not_exclusive(int err)
+{
+	return err == ENOSPC ||		/* L1 has a breakpoint */
+	       err == EBUSY ||		/* a debugger is connected to kgdb */
+	       err == EOPNOTSUPP ||	/* the kernel cannot */
+	       err == EINVAL;		/* an older module does not know the flag */
+}
+
+/* BIND with the flags of tdx_drcache_open(). Returns 0, or -1 with errno set. */
+static inline int tdx_drcache_do_bind(struct tdx_drcache_reader *r,
+				      struct tdx_drcache_bind *bind, uint32_t flags)
+{
+	bind->flags = flags;
+	if (flags & TDX_DRCACHE_OPEN_TRY_EXCLUSIVE) {
+		flags &= ~(TDX_DRCACHE_OPEN_TRY_EXCLUSIVE | TDX_DRCACHE_BIND_EXCLUSIVE);
+		bind->flags = flags | TDX_DRCACHE_BIND_EXCLUSIVE;
+	}
+	if (ioctl(r->fd, TDX_DRCACHE_BIND, bind)) {
+		if (bind->flags == flags || flags & TDX_DRCACHE_BIND_OBSERVE ||
+		    !tdx_drcache_not_exclusive(errno))
+			return -1;
+		bind->flags = flags;
+		if (ioctl(r->fd, TDX_DRCACHE_BIND, bind))
+			return -1;
+	}
+	r->exclusive = bind->flags & TDX_DRCACHE_BIND_EXCLUSIVE;
+	return 0;
 }
 
 /**
@@ -93,7 +136,11 @@ static inline void tdx_drcache_close(struct tdx_drcache_reader *r)
  * @cpu: the CPU
  * @exit_reasons: as in struct tdx_drcache_bind; 0 for HW_INTERRUPT alone
  * @run_page: the run page of that CPU, as mapped here; NULL for an observer
- * @flags: 0, or TDX_DRCACHE_BIND_OBSERVE
+ * @flags: 0, or one of
+ *	TDX_DRCACHE_BIND_OBSERVE;
+ *	TDX_DRCACHE_BIND_EXCLUSIVE, which fails with -ENOSPC while L1 has a breakpoint
+ *	that may run on the CPU;
+ *	TDX_DRCACHE_OPEN_TRY_EXCLUSIVE, which then binds without it: @r->exclusive tells
  *
  * Return: 0, or a negative errno of open(), of the ioctls or of mmap(), or -EPROTO
  * if the page is not one that this header knows.
@@ -115,13 +162,12 @@ static inline int tdx_drcache_open(struct tdx_drcache_reader *r, uint32_t cpu,
 	bind.cpu = cpu;
 	bind.exit_reasons = exit_reasons;
 	bind.run_page = (uint64_t)(uintptr_t)run_page;
-	bind.flags = flags;
 
 	r->fd = open(TDX_DRCACHE_DEV, O_RDONLY | O_CLOEXEC);
 	if (r->fd < 0)
 		return -errno;
 	/* In this order: with the hook in place GET_INFO need not look for one. */
-	if (ioctl(r->fd, TDX_DRCACHE_BIND, &bind) ||
+	if (tdx_drcache_do_bind(r, &bind, flags) ||
 	    ioctl(r->fd, TDX_DRCACHE_GET_INFO, &info))
 		goto err;
 	r->map_size = info.map_size;

@@ -4,7 +4,7 @@
 //! `tdx_drcache_read.h`. To be taken in as a module:
 //!
 //! ```ignore
-//! let reader = Reader::open(cpu, 0, run_page, 0)?;
+//! let reader = Reader::open(cpu, 0, run_page, OPEN_TRY_EXCLUSIVE)?;
 //! loop {
 //!     let t = tsc();
 //!     // ioctl(vtl_fd, MSHV_VTL_RETURN_TO_LOWER_VTL)
@@ -49,13 +49,24 @@ pub const EMULATED: u32 = 1 << 3;
 
 /// Flag of [`Reader::open`]: look on; do not own.
 pub const BIND_OBSERVE: u32 = 1 << 0;
+/// Flag of [`Reader::open`]: keep DR0-DR3 of the CPU from L1 while the vCPU has this owner,
+/// or fail; with ENOSPC while L1 has a breakpoint that may run on the CPU. See
+/// `TDX_DRCACHE_BIND_EXCLUSIVE` in `<linux/tdx_drcache.h>` for what it takes from L1.
+pub const BIND_EXCLUSIVE: u32 = 1 << 1;
+/// Flag of [`Reader::open`], and never passed to the kernel: bind with [`BIND_EXCLUSIVE`],
+/// or without where that cannot be had. [`Reader::is_exclusive`] tells.
+pub const OPEN_TRY_EXCLUSIVE: u32 = 1 << 31;
 
 const GET_INFO: c_ulong = 0xbb00;
 const BIND: c_ulong = 0xbb01;
 
 const PROT_READ: c_int = 1;
 const MAP_SHARED: c_int = 1;
+const EBUSY: i32 = 16;
+const EINVAL: i32 = 22;
+const ENOSPC: i32 = 28;
 const EPROTO: i32 = 71;
+const EOPNOTSUPP: i32 = 95;
 
 // musl's ioctl() takes an int, glibc's an unsigned long; the numbers fit both.
 #[cfg(target_env = "musl")]
@@ -217,6 +228,35 @@ fn of_exit(snapshot: Snapshot, exit_rax: u64) -> Result<Snapshot, Miss> {
     }
 }
 
+/// Is BIND with [`BIND_EXCLUSIVE`] worth another try without, after this error? EBUSY,
+/// EOPNOTSUPP and EINVAL have other causes as well: then that fails alike.
+fn not_exclusive(err: &io::Error) -> bool {
+    matches!(
+        err.raw_os_error(),
+        // L1 has a breakpoint; a debugger is connected to kgdb; the kernel cannot; an older
+        // module does not know the flag.
+        Some(ENOSPC | EBUSY | EOPNOTSUPP | EINVAL)
+    )
+}
+
+/// Call `bind` with the flags for BIND, which are made of those of [`Reader::open`]. Is the
+/// vCPU exclusive then?
+fn bind_with(flags: u32, mut bind: impl FnMut(u32) -> io::Result<()>) -> io::Result<bool> {
+    if flags & OPEN_TRY_EXCLUSIVE == 0 {
+        bind(flags)?;
+        return Ok(flags & BIND_EXCLUSIVE != 0);
+    }
+    let flags = flags & !(OPEN_TRY_EXCLUSIVE | BIND_EXCLUSIVE);
+    match bind(flags | BIND_EXCLUSIVE) {
+        Ok(()) => Ok(true),
+        Err(err) if flags & BIND_OBSERVE == 0 && not_exclusive(&err) => {
+            bind(flags)?;
+            Ok(false)
+        }
+        Err(err) => Err(err),
+    }
+}
+
 /// The mapped page. Unmapped when dropped.
 struct Mapping {
     addr: *mut c_void,
@@ -235,6 +275,7 @@ pub struct Reader {
     slot: NonNull<Slot>,
     _page: Mapping,
     file: File,
+    exclusive: bool,
 }
 
 // SAFETY: the mapping and the file are the process's, and the slot is read by atomic
@@ -248,7 +289,7 @@ impl Reader {
     ///
     /// `exit_reasons` is as in `struct tdx_drcache_bind`, 0 for HW_INTERRUPT alone;
     /// `run_page` is where the run page of that CPU is mapped, null for an observer;
-    /// `flags` is 0 or [`BIND_OBSERVE`].
+    /// `flags` is 0, [`BIND_OBSERVE`], [`BIND_EXCLUSIVE`] or [`OPEN_TRY_EXCLUSIVE`].
     pub fn open(
         cpu: u32,
         exit_reasons: u64,
@@ -265,12 +306,15 @@ impl Reader {
             cpu,
             exit_reasons,
             run_page: run_page as u64,
-            flags,
+            flags: 0,
             reserved: 0,
         };
 
         // In this order: with the hook in place GET_INFO need not look for one.
-        call(&file, BIND, &mut bind)?;
+        let exclusive = bind_with(flags, |flags| {
+            bind.flags = flags;
+            call(&file, BIND, &mut bind)
+        })?;
         call(&file, GET_INFO, &mut info)?;
         let page = map(&file, info.map_size as usize)?;
         let slot = find_slot(&page)?;
@@ -278,7 +322,13 @@ impl Reader {
             slot,
             _page: page,
             file,
+            exclusive,
         })
+    }
+
+    /// Was it bound with [`BIND_EXCLUSIVE`]?
+    pub fn is_exclusive(&self) -> bool {
+        self.exclusive
     }
 
     /// The L2's registers at the exit that just ended. `min_tsc` is [`tsc`] of before the
@@ -737,6 +787,64 @@ mod tests {
         assert_eq!(torn, None);
         assert_eq!(wrong, None);
         assert!(met >= PUBLISHES, "{met} reads met a publish");
+    }
+
+    /// Bind with `flags` where BIND fails with `error`, with BIND_EXCLUSIVE with
+    /// `exclusive_error`, unless these are 0. What comes of it, and the flags of each BIND.
+    fn bound(flags: u32, error: i32, exclusive_error: i32) -> (Result<bool, i32>, Vec<u32>) {
+        let mut tried = Vec::new();
+        let result = bind_with(flags, |flags| {
+            tried.push(flags);
+            let errno = match flags & (BIND_OBSERVE | BIND_EXCLUSIVE) {
+                BIND_EXCLUSIVE if exclusive_error != 0 => exclusive_error,
+                0 | BIND_OBSERVE | BIND_EXCLUSIVE => error,
+                _ => EINVAL,
+            };
+            match errno {
+                0 => Ok(()),
+                errno => Err(io::Error::from_raw_os_error(errno)),
+            }
+        });
+
+        (result.map_err(|err| err.raw_os_error().unwrap()), tried)
+    }
+
+    #[test]
+    fn flags_of_open() {
+        assert_eq!(bound(0, 0, 0), (Ok(false), vec![0]));
+        assert_eq!(bound(BIND_OBSERVE, 0, 0), (Ok(false), vec![BIND_OBSERVE]));
+        for flags in [BIND_EXCLUSIVE, OPEN_TRY_EXCLUSIVE] {
+            assert_eq!(bound(flags, 0, 0), (Ok(true), vec![BIND_EXCLUSIVE]));
+        }
+        // An observer has none, and is not let in as if it had.
+        assert_eq!(
+            bound(OPEN_TRY_EXCLUSIVE | BIND_OBSERVE, 0, 0),
+            (Err(EINVAL), vec![BIND_EXCLUSIVE | BIND_OBSERVE])
+        );
+    }
+
+    #[test]
+    fn where_exclusive_cannot_be_had() {
+        const ENXIO: i32 = 6;
+        const ENOMEM: i32 = 12;
+        let once = vec![BIND_EXCLUSIVE];
+        let twice = vec![BIND_EXCLUSIVE, 0];
+
+        for errno in [ENOSPC, EBUSY, EOPNOTSUPP, EINVAL] {
+            assert_eq!(bound(BIND_EXCLUSIVE, 0, errno), (Err(errno), once.clone()));
+            for flags in [OPEN_TRY_EXCLUSIVE, OPEN_TRY_EXCLUSIVE | BIND_EXCLUSIVE] {
+                assert_eq!(bound(flags, 0, errno), (Ok(false), twice.clone()));
+                // It was something else, which the second tells.
+                assert_eq!(bound(flags, errno, 0), (Err(errno), twice.clone()));
+                assert_eq!(bound(flags, ENXIO, errno), (Err(ENXIO), twice.clone()));
+            }
+        }
+        for errno in [ENXIO, ENOMEM] {
+            assert_eq!(
+                bound(OPEN_TRY_EXCLUSIVE, 0, errno),
+                (Err(errno), once.clone())
+            );
+        }
     }
 
     #[test]

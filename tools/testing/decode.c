@@ -57,6 +57,26 @@ static void changes(void)
 	want_changed(&v, false, true, "another DR6");
 }
 
+static void comes_and_goes(void)
+{
+	struct vcpu v = { .samples = 1, .now.exclusive = true };
+
+	if (exclusive_changed(&v)) {
+		puts("the first sample: exclusive has changed");
+		bad = 1;
+	}
+	v.samples = 2;
+	if (!exclusive_changed(&v)) {
+		puts("exclusive now: has not changed");
+		bad = 1;
+	}
+	v.before.exclusive = true;
+	if (exclusive_changed(&v)) {
+		puts("still exclusive: has changed");
+		bad = 1;
+	}
+}
+
 int main(void)
 {
 	want_dr6(DR6_RESET, "");
@@ -70,12 +90,16 @@ int main(void)
 	want_dr6(0, "BLD RTM");
 	want_dr6(~0ull, "B0 B1 B2 B3 BD BS BT");
 	changes();
+	comes_and_goes();
 
 	want_string("reason 1", reason_name(1), "HW_INTERRUPT");
 	want_string("reason 48", reason_name(48), "EPT_VIOLATION");
 	want_string("reason 65535", reason_name(65535) ?: "none", "none");
 	want_string("hook", hook_name(TDX_DRCACHE_HOOK_RETURN), "return");
 	want_string("hook 9", hook_name(9), "unknown");
+	want_string("feature 0", feature_name(0), "exclusive");
+	for (unsigned int i = 1; i < 64; i++)
+		want_string("another feature", feature_name(i) ?: "none", "none");
 	want_string("host", host_name(TDX_DRCACHE_HOST_EMULATED), "emulated");
 	if (exit_class(0x110200000030) != 0x1102 || exit_reason(0x110200000030) != 48 ||
 	    vm_index(TDX_DRCACHE_VALID | 3 << TDX_DRCACHE_VM_SHIFT) != 3) {

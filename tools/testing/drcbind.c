@@ -5,6 +5,7 @@
  *
  *   --hold      stay until killed
  *   --exclusive keep the CPU's breakpoint registers from L1
+ *   --observe   as an observer instead
  *   --run-page  give a run page, which is none
  *   --exit RAX  the same, and write into it that an L2 left with RAX
  *   --syscalls  when bound, say what a system call takes, in ticks
@@ -85,6 +86,7 @@ int main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "hold", no_argument, NULL, 'h' },
 		{ "exclusive", no_argument, NULL, 'x' },
+		{ "observe", no_argument, NULL, 'o' },
 		{ "run-page", no_argument, NULL, 'r' },
 		{ "exit", required_argument, NULL, 'e' },
 		{ "syscalls", no_argument, NULL, 's' },
@@ -106,6 +108,9 @@ int main(int argc, char **argv)
 			break;
 		case 'x':
 			flags = TDX_DRCACHE_BIND_EXCLUSIVE;
+			break;
+		case 'o':
+			flags = TDX_DRCACHE_BIND_OBSERVE;
 			break;
 		case 's':
 			syscalls = true;

@@ -2,14 +2,23 @@
 /*
  * The reader library on slots in memory: what it makes of whatever is in one, and
  * that it takes no torn snapshot from a writer that comes between any two of its
- * loads or instructions, or runs beside it. Built as C and as C++, for the header is
- * for both.
+ * loads or instructions, or runs beside it. And what it opens, on a device that is
+ * none. Built as C and as C++, for the header is for both.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
+#include <linux/tdx_drcache.h>
 
 /* Loads of a slot so far; the hook gets the number of those before. */
 static unsigned int loads;
@@ -24,9 +33,100 @@ static void before_load(void)
 	__atomic_store_n(&loads, nr + 1, __ATOMIC_RELEASE);
 }
 
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+
+/* A device, while @on. */
+static struct {
+	bool on;
+	int opened, mapped;
+	uint32_t known;			/* flags of BIND */
+	int error, exclusive_error;	/* errno of BIND; with BIND_EXCLUSIVE, if not 0 */
+	uint32_t tried[4];		/* flags of each BIND */
+	unsigned int binds;
+	struct tdx_drcache_header *page;
+} fake;
+
+/* Of a file that the kernel would not give. */
+#define FAKE_FD		1000
+
+static int test_open(const char *path, int flags)
+{
+	if (!fake.on)
+		return open(path, flags);
+	fake.opened++;
+	return FAKE_FD;
+}
+
+static int test_close(int fd)
+{
+	if (!fake.on)
+		return close(fd);
+	fake.opened--;
+	return 0;
+}
+
+static int fake_bind(const struct tdx_drcache_bind *bind)
+{
+	if (bind->size != sizeof(*bind) || fake.binds == ARRAY_SIZE(fake.tried))
+		abort();
+	fake.tried[fake.binds++] = bind->flags;
+	/* What a module without the flag does with it. */
+	if (bind->flags & ~fake.known)
+		return -EINVAL;
+	if (bind->flags & TDX_DRCACHE_BIND_EXCLUSIVE) {
+		if (bind->flags & TDX_DRCACHE_BIND_OBSERVE)
+			return -EINVAL;
+		if (fake.exclusive_error)
+			return -fake.exclusive_error;
+	}
+	return -fake.error;
+}
+
+static int test_ioctl(int fd, unsigned long nr, void *arg)
+{
+	int err = 0;
+
+	if (!fake.on)
+		return ioctl(fd, nr, arg);
+	if (nr == TDX_DRCACHE_BIND)
+		err = fake_bind((struct tdx_drcache_bind *)arg);
+	else if (nr == TDX_DRCACHE_GET_INFO)
+		((struct tdx_drcache_info *)arg)->map_size = 4096;
+	else
+		abort();
+	errno = -err;
+	return err ? -1 : 0;
+}
+
+static void *test_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	if (!fake.on)
+		return mmap(addr, length, prot, flags, fd, offset);
+	fake.mapped++;
+	return fake.page;
+}
+
+static int test_munmap(void *addr, size_t length)
+{
+	if (!fake.on)
+		return munmap(addr, length);
+	fake.mapped--;
+	return 0;
+}
+
 #define __atomic_load_n(p, order) (before_load(), __atomic_load_n(p, order))
+#define open	test_open
+#define close	test_close
+#define ioctl	test_ioctl
+#define mmap	test_mmap
+#define munmap	test_munmap
 #include <tdx_drcache_read.h>
 #undef __atomic_load_n
+#undef open
+#undef close
+#undef ioctl
+#undef mmap
+#undef munmap
 
 #define RAX	0x110000000001ull
 
@@ -42,11 +142,11 @@ static void before_load(void)
 
 static int bad;
 
-static void want(const char *what, unsigned long is, unsigned long wanted)
+static void want(const char *what, long is, long wanted)
 {
 	if (is == wanted)
 		return;
-	printf("%s: %lu, want %lu\n", what, is, wanted);
+	printf("%s: %ld, want %ld\n", what, is, wanted);
 	bad = 1;
 }
 
@@ -396,10 +496,99 @@ static void busy(void)
 	want("beside a writer: few", met < PUBLISHES, 0);
 }
 
+#define OBSERVE		TDX_DRCACHE_BIND_OBSERVE
+#define EXCLUSIVE	TDX_DRCACHE_BIND_EXCLUSIVE
+#define TRY_EXCLUSIVE	TDX_DRCACHE_OPEN_TRY_EXCLUSIVE
+
+/* BIND fails with @error, with EXCLUSIVE with @exclusive_error. */
+static void set_errors(int error, int exclusive_error)
+{
+	fake.error = error;
+	fake.exclusive_error = exclusive_error;
+}
+
+/* Open with @flags: that gives @err, after BINDs with @first and with @second. */
+static void opened(const char *what, uint32_t flags, int err, unsigned int binds,
+		   uint32_t first, uint32_t second)
+{
+	struct tdx_drcache_reader r;
+	uint32_t last = binds > 1 ? second : first;
+
+	fake.binds = 0;
+	want(what, tdx_drcache_open(&r, 0, 0, NULL, flags), err);
+	want(what, fake.binds, binds);
+	want(what, fake.tried[0], first);
+	if (binds > 1)
+		want(what, fake.tried[1], second);
+	want(what, r.exclusive, !err && last & EXCLUSIVE);
+	want(what, r.fd, err ? -1 : FAKE_FD);
+	want(what, fake.opened, !err);
+	want(what, fake.mapped, !err);
+	tdx_drcache_close(&r);
+	want(what, r.exclusive, 0);
+	want(what, fake.opened, 0);
+	want(what, fake.mapped, 0);
+}
+
+static void exclusive(void)
+{
+	static const int without[] = { ENOSPC, EBUSY, EOPNOTSUPP, EINVAL };
+	unsigned int i;
+
+	set_errors(0, 0);
+	opened("owner", 0, 0, 1, 0, 0);
+	opened("observer", OBSERVE, 0, 1, OBSERVE, 0);
+	opened("exclusive", EXCLUSIVE, 0, 1, EXCLUSIVE, 0);
+	opened("try", TRY_EXCLUSIVE, 0, 1, EXCLUSIVE, 0);
+	/* An observer has none, and is not let in as if it had. */
+	opened("try, observer", TRY_EXCLUSIVE | OBSERVE, -EINVAL, 1, EXCLUSIVE | OBSERVE, 0);
+	for (i = 0; i < ARRAY_SIZE(without); i++) {
+		set_errors(0, without[i]);
+		opened("strict", EXCLUSIVE, -without[i], 1, EXCLUSIVE, 0);
+		opened("fall back", TRY_EXCLUSIVE, 0, 2, EXCLUSIVE, 0);
+		opened("fall back, with both", TRY_EXCLUSIVE | EXCLUSIVE, 0, 2, EXCLUSIVE, 0);
+		/* It was something else, which the second tells. */
+		set_errors(without[i], 0);
+		opened("not exclusive's", TRY_EXCLUSIVE, -without[i], 2, EXCLUSIVE, 0);
+		set_errors(ENXIO, without[i]);
+		opened("another", TRY_EXCLUSIVE, -ENXIO, 2, EXCLUSIVE, 0);
+	}
+	set_errors(ENXIO, 0);
+	opened("no CPU", TRY_EXCLUSIVE, -ENXIO, 1, EXCLUSIVE, 0);
+	set_errors(0, ENOMEM);
+	opened("no memory", TRY_EXCLUSIVE, -ENOMEM, 1, EXCLUSIVE, 0);
+
+	set_errors(0, 0);
+	fake.known = OBSERVE;
+	opened("older module, strict", EXCLUSIVE, -EINVAL, 1, EXCLUSIVE, 0);
+	opened("older module", TRY_EXCLUSIVE, 0, 2, EXCLUSIVE, 0);
+}
+
+static void on_fake_device(void)
+{
+	struct tdx_drcache_header *page;
+
+	page = (struct tdx_drcache_header *)calloc(1, 4096);
+	if (!page)
+		exit(EXIT_FAILURE);
+	page->magic = TDX_DRCACHE_MAGIC;
+	page->slot_size = sizeof(struct tdx_drcache_slot);
+	page->slot_offset = 64;
+	fake.page = page;
+	fake.known = OBSERVE | EXCLUSIVE;
+	fake.on = true;
+	exclusive();
+	page->magic = 0;
+	opened("another page", OBSERVE, -EPROTO, 1, OBSERVE, 0);
+	fake.on = false;
+	free(page);
+}
+
 int main(void)
 {
 	struct tdx_drcache_reader r;
 
+	on_fake_device();
 	one_slot();
 	interleaved();
 	retries();

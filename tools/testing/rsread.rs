@@ -2,7 +2,7 @@
 //! rsread CPU N: look on at a vCPU whose VMM runs drcvmm's counter, and compare each
 //! snapshot with what that guest can have in its registers, and with what
 //! TDX_DRCACHE_GET_REGS says, until N stood still for that. rsread --own CPU: own the
-//! vCPU instead, for a moment.
+//! vCPU instead, for a moment, exclusively if that can be had.
 
 #[path = "../lib/tdx_drcache_read.rs"]
 #[allow(dead_code)]
@@ -14,12 +14,15 @@ use std::os::unix::io::AsRawFd;
 use std::process::ExitCode;
 use std::ptr;
 use std::time::{Duration, Instant};
-use tdx_drcache_read::{tsc, Miss, Reader, Snapshot, BIND_OBSERVE, EMULATED, VALID};
+use tdx_drcache_read::{
+    tsc, Miss, Reader, Snapshot, BIND_EXCLUSIVE, BIND_OBSERVE, EMULATED, OPEN_TRY_EXCLUSIVE, VALID,
+};
 
 const GET_REGS: c_ulong = 0xbb02;
 const TIMEOUT: Duration = Duration::from_secs(300);
 const HW_INTERRUPT: u64 = 1;
 const EBUSY: i32 = 16;
+const ENOSPC: i32 = 28;
 
 extern "C" {
     fn ioctl(fd: c_int, number: c_ulong, ...) -> c_int;
@@ -114,10 +117,11 @@ fn observe(cpu: u32, wanted: u32) -> Result<String, String> {
 }
 
 fn own(cpu: u32) -> Result<String, String> {
-    let open = || -> io::Result<Reader> { Reader::open(cpu, 0, ptr::null(), 0) };
-    let reader = open().map_err(|e| e.to_string())?;
+    let open = |flags| -> io::Result<Reader> { Reader::open(cpu, 0, ptr::null(), flags) };
+    let reader = open(OPEN_TRY_EXCLUSIVE).map_err(|e| e.to_string())?;
+    let exclusive = reader.is_exclusive();
 
-    match open() {
+    match open(OPEN_TRY_EXCLUSIVE) {
         Err(err) if err.raw_os_error() == Some(EBUSY) => (),
         Err(err) => return Err(format!("a second owner: {err}")),
         Ok(_) => return Err("a second owner is let in".into()),
@@ -126,8 +130,20 @@ fn own(cpu: u32) -> Result<String, String> {
         return Err("a snapshot without an exit".into());
     }
     drop(reader);
-    open().map_err(|e| format!("after the first was dropped: {e}"))?;
-    Ok("owned, left, and owned again".into())
+    match open(BIND_EXCLUSIVE) {
+        Ok(reader) if exclusive && reader.is_exclusive() => (),
+        Err(err) if !exclusive && err.raw_os_error() == Some(ENOSPC) => (),
+        Err(err) => return Err(format!("exclusive after that: {err}")),
+        Ok(_) => return Err("exclusive after that, and not before".into()),
+    }
+    let reader = open(0).map_err(|e| format!("after the first was dropped: {e}"))?;
+    if reader.is_exclusive() {
+        return Err("exclusive without the flag".into());
+    }
+    Ok(format!(
+        "owned{}, left, and owned again",
+        if exclusive { " exclusively" } else { "" }
+    ))
 }
 
 fn main() -> ExitCode {

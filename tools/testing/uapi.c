@@ -4,14 +4,19 @@
  * the kernel. Wants tdx_drcache and a host driver loaded; makes no exits of an L2.
  */
 #include <fcntl.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/perf_event.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stddef.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/user.h>
 #include <mshv/mshv_vtl.h>
 #include <tdx_drcache_read.h>
 
@@ -609,6 +614,256 @@ TEST(reader_contract)
 	slot.seq = 6;
 	slot.flags = TDX_DRCACHE_LATE;
 	EXPECT_EQ(tdx_drcache_read(&r, 1000, rax, &s), TDX_DRCACHE_MISS_INVALID);
+}
+
+FIXTURE(exclusive)
+{
+	int observer;
+	void *page;
+};
+
+FIXTURE_SETUP(exclusive)
+{
+	self->observer = open(TDX_DRCACHE_DEV, O_RDONLY | O_CLOEXEC);
+	if (self->observer < 0)
+		SKIP(return, "no " TDX_DRCACHE_DEV);
+	ASSERT_EQ(do_bind(self->observer, 0, TDX_DRCACHE_BIND_OBSERVE), 0);
+	/* As good a run page as any, for a hook that needs one. */
+	self->page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
+	ASSERT_NE(self->page, MAP_FAILED);
+}
+
+FIXTURE_TEARDOWN(exclusive)
+{
+	munmap(self->page, PAGE);
+	close(self->observer);
+}
+
+/* What GET_STATS has in flags, or -1. */
+static int64_t stats_flags(int fd)
+{
+	struct tdx_drcache_stats stats = { .size = sizeof(stats), .flags = ~0u };
+
+	return ioctl(fd, TDX_DRCACHE_GET_STATS, &stats) ? -1 : (int64_t)stats.flags;
+}
+
+TEST_F(exclusive, features)
+{
+	struct tdx_drcache_header *header;
+	struct tdx_drcache_info info;
+
+	ASSERT_EQ(get_info(self->observer, &info), 0);
+	EXPECT_EQ(info.features, TDX_DRCACHE_FEATURE_EXCLUSIVE);
+	header = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->observer, 0);
+	ASSERT_NE(header, MAP_FAILED);
+	EXPECT_EQ(header->features, info.features);
+	munmap(header, PAGE);
+}
+
+/* An owner's alone; and the library's own flag is unknown to the kernel. */
+TEST_F(exclusive, flags)
+{
+	static const uint32_t wrong[] = {
+		TDX_DRCACHE_BIND_EXCLUSIVE | TDX_DRCACHE_BIND_OBSERVE,
+		TDX_DRCACHE_BIND_EXCLUSIVE << 1,
+		TDX_DRCACHE_OPEN_TRY_EXCLUSIVE,
+	};
+	int fd = open(TDX_DRCACHE_DEV, O_RDONLY | O_CLOEXEC);
+
+	ASSERT_GE(fd, 0);
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(do_bind(fd, 0, wrong[i]), -1) {
+			TH_LOG("flags 0x%x", wrong[i]);
+		}
+		EXPECT_EQ(errno, EINVAL);
+	}
+	/* It is not bound by that. */
+	EXPECT_EQ(stats_flags(fd), -1);
+	EXPECT_EQ(errno, ENOTCONN);
+	EXPECT_EQ(do_bind(fd, 0, TDX_DRCACHE_BIND_OBSERVE), 0);
+	close(fd);
+}
+
+/* @size is the caller's: what one call leaves there has to do for the next. */
+TEST_F(exclusive, same_struct_twice)
+{
+	struct tdx_drcache_stats stats = { .size = sizeof(stats) };
+	struct tdx_drcache_info info = { .size = sizeof(info) };
+
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(ioctl(self->observer, TDX_DRCACHE_GET_STATS, &stats), 0);
+		EXPECT_EQ(stats.size, sizeof(stats));
+		EXPECT_EQ(ioctl(self->observer, TDX_DRCACHE_GET_INFO, &info), 0);
+		EXPECT_EQ(info.size, sizeof(info));
+	}
+}
+
+/* While the owner is there: its file, or its mapping. */
+TEST_F(exclusive, observer_is_told)
+{
+	struct tdx_drcache_reader owner;
+
+	EXPECT_EQ(stats_flags(self->observer), 0);
+	ASSERT_EQ(tdx_drcache_open(&owner, 0, 0, self->page, 0), 0);
+	EXPECT_FALSE(owner.exclusive);
+	EXPECT_EQ(stats_flags(self->observer), 0);
+	tdx_drcache_close(&owner);
+
+	ASSERT_EQ(tdx_drcache_open(&owner, 0, 0, self->page, TDX_DRCACHE_BIND_EXCLUSIVE), 0);
+	EXPECT_TRUE(owner.exclusive);
+	EXPECT_EQ(stats_flags(owner.fd), TDX_DRCACHE_STATS_EXCLUSIVE);
+	EXPECT_EQ(stats_flags(self->observer), TDX_DRCACHE_STATS_EXCLUSIVE);
+	close(owner.fd);
+	owner.fd = -1;
+	EXPECT_EQ(stats_flags(self->observer), TDX_DRCACHE_STATS_EXCLUSIVE);
+	tdx_drcache_close(&owner);
+	EXPECT_EQ(stats_flags(self->observer), 0);
+
+	/* The next owner has nothing of it. */
+	ASSERT_EQ(tdx_drcache_open(&owner, 0, 0, self->page, 0), 0);
+	EXPECT_EQ(stats_flags(self->observer), 0);
+	tdx_drcache_close(&owner);
+}
+
+/* A breakpoint of perf's, of a CPU; of the caller with -1. Returns its file, or -1. */
+static int perf_breakpoint(int cpu)
+{
+	static long variable;
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_BREAKPOINT,
+		.size = sizeof(attr),
+		.bp_type = HW_BREAKPOINT_W,
+		.bp_addr = (uintptr_t)&variable,
+		.bp_len = HW_BREAKPOINT_LEN_8,
+	};
+
+	return syscall(SYS_perf_event_open, &attr, cpu < 0 ? 0 : -1, cpu, -1,
+		       PERF_FLAG_FD_CLOEXEC);
+}
+
+/* Can L1 have a breakpoint of the CPU? 0, or the errno. */
+static int try_breakpoint(int cpu)
+{
+	int fd = perf_breakpoint(cpu);
+
+	if (fd < 0)
+		return errno;
+	close(fd);
+	return 0;
+}
+
+TEST_F(exclusive, no_breakpoint_for_l1)
+{
+	struct tdx_drcache_reader owner;
+
+	ASSERT_EQ(try_breakpoint(0), 0);
+	ASSERT_EQ(try_breakpoint(-1), 0);
+	ASSERT_EQ(tdx_drcache_open(&owner, 0, 0, self->page, TDX_DRCACHE_BIND_EXCLUSIVE), 0);
+	EXPECT_EQ(try_breakpoint(0), ENOSPC);
+	EXPECT_EQ(try_breakpoint(-1), ENOSPC);
+	if (sysconf(_SC_NPROCESSORS_ONLN) > 1)
+		EXPECT_EQ(try_breakpoint(1), 0);
+	tdx_drcache_close(&owner);
+	EXPECT_EQ(try_breakpoint(0), 0);
+	EXPECT_EQ(try_breakpoint(-1), 0);
+	/* All of them are back, for who wants them next. */
+	ASSERT_EQ(tdx_drcache_open(&owner, 0, 0, self->page, TDX_DRCACHE_BIND_EXCLUSIVE), 0);
+	tdx_drcache_close(&owner);
+}
+
+/* A process that is stopped and has a watchpoint, as a debugger's has. Or -1. */
+static pid_t watched_process(void)
+{
+	static long variable;
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
+		return -1;
+	/* DR0, for writes of 8 bytes, enabled. */
+	if (ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[0]), &variable) ||
+	    ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[7]), 0x90001l))
+		return -1;
+	return pid;
+}
+
+/* Beside a breakpoint of L1's: strict fails, try does without and says so. */
+static void check_fallback(struct __test_metadata *_metadata, int observer, void *page,
+			   bool has_breakpoint)
+{
+	struct tdx_drcache_reader r;
+
+	EXPECT_EQ(tdx_drcache_open(&r, 0, 0, page, TDX_DRCACHE_BIND_EXCLUSIVE),
+		  has_breakpoint ? -ENOSPC : 0);
+	EXPECT_EQ(r.exclusive, !has_breakpoint);
+	EXPECT_EQ(r.fd == -1, has_breakpoint);
+	tdx_drcache_close(&r);
+	EXPECT_EQ(tdx_drcache_open(&r, 0, 0, page, TDX_DRCACHE_OPEN_TRY_EXCLUSIVE), 0);
+	EXPECT_EQ(r.exclusive, !has_breakpoint);
+	EXPECT_EQ(stats_flags(observer),
+		  has_breakpoint ? 0 : TDX_DRCACHE_STATS_EXCLUSIVE);
+	tdx_drcache_close(&r);
+}
+
+TEST_F(exclusive, library_beside_perf)
+{
+	int fd;
+
+	check_fallback(_metadata, self->observer, self->page, false);
+	fd = perf_breakpoint(0);
+	ASSERT_GE(fd, 0);
+	check_fallback(_metadata, self->observer, self->page, true);
+	close(fd);
+	check_fallback(_metadata, self->observer, self->page, false);
+	/* Of a task, wherever that is. */
+	fd = perf_breakpoint(-1);
+	ASSERT_GE(fd, 0);
+	check_fallback(_metadata, self->observer, self->page, true);
+	close(fd);
+	check_fallback(_metadata, self->observer, self->page, false);
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		return;
+	/* Of another CPU. */
+	fd = perf_breakpoint(1);
+	ASSERT_GE(fd, 0);
+	check_fallback(_metadata, self->observer, self->page, false);
+	close(fd);
+}
+
+TEST_F(exclusive, library_beside_debugger)
+{
+	pid_t pid = watched_process();
+
+	ASSERT_GT(pid, 0);
+	check_fallback(_metadata, self->observer, self->page, true);
+	kill(pid, SIGKILL);
+	ASSERT_EQ(waitpid(pid, NULL, 0), pid);
+	check_fallback(_metadata, self->observer, self->page, false);
+}
+
+/* What fails without the flag too: that is what the caller gets. */
+TEST_F(exclusive, library_errors)
+{
+	const uint32_t try = TDX_DRCACHE_OPEN_TRY_EXCLUSIVE;
+	struct tdx_drcache_reader r, other;
+
+	ASSERT_EQ(tdx_drcache_open(&r, 0, 0, self->page, try), 0);
+	EXPECT_EQ(tdx_drcache_open(&other, 0, 0, self->page, try), -EBUSY);
+	EXPECT_EQ(other.fd, -1);
+	EXPECT_FALSE(other.exclusive);
+	EXPECT_TRUE(r.exclusive);
+	tdx_drcache_close(&r);
+	EXPECT_EQ(tdx_drcache_open(&r, 1 << 20, 0, self->page, try), -ENXIO);
+	EXPECT_EQ(tdx_drcache_open(&r, 0, 1ull << 33, self->page, try), -EOPNOTSUPP);
+	EXPECT_EQ(tdx_drcache_open(&r, 0, 0, (char *)self->page + 1, try), -EINVAL);
+	EXPECT_EQ(tdx_drcache_open(&r, 0, 0, NULL, try | TDX_DRCACHE_BIND_OBSERVE), -EINVAL);
+	EXPECT_EQ(r.fd, -1);
 }
 
 TEST_F(dev, info)

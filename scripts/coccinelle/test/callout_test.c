@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Hold a host driver to the contract of linux/tdx_drcache.h. Loads only if it
+ * Hold a host driver to the contract of linux/tdx_drcache_host.h. Loads only if it
  * keeps it.
  */
 #include <linux/irqflags.h>
 #include <linux/module.h>
-#include <linux/tdx_drcache.h>
+#include <linux/tdx_drcache_host.h>
 
 #include "mshv_vtl.h"
 

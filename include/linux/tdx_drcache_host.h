@@ -7,8 +7,8 @@
  * tdx_drcache finds them with symbol_get(), so that it loads without them; it
  * holds the host driver for as long as its hook is set.
  */
-#ifndef _LINUX_TDX_DRCACHE_H
-#define _LINUX_TDX_DRCACHE_H
+#ifndef _LINUX_TDX_DRCACHE_HOST_H
+#define _LINUX_TDX_DRCACHE_HOST_H
 
 #include <linux/types.h>
 
@@ -36,4 +36,4 @@ int mshv_vtl_set_exit_hook(void (*fn)(u64 exit_rax, u64 entry_rcx));
  */
 extern const u8 mshv_vtl_emulated;
 
-#endif /* _LINUX_TDX_DRCACHE_H */
+#endif /* _LINUX_TDX_DRCACHE_HOST_H */

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * drcache_exit_decode(): every class, with every kind of reason and VM index.
+ * drcache_l2_exit_decode(): every class, with every kind of reason and VM index.
  */
 #include <kunit/test.h>
 
-#include "exit.h"
+#include "l2_exit.h"
 
 #define HW_INTERRUPT	BIT_ULL(1)
 #define VM(n)		((u64)(n) << TDX_ENTRY_VM_SHIFT)
 #define RAX(class, low)	((u64)(class) << TDX_CLASS_SHIFT | (low))
 
-#define CAPTURE		DRCACHE_EXIT_CAPTURE
-#define FILTERED	DRCACHE_EXIT_FILTERED
-#define REFUSED		DRCACHE_EXIT_REFUSED
+#define CAPTURE		DRCACHE_L2_EXIT_CAPTURE
+#define FILTERED	DRCACHE_L2_EXIT_FILTERED
+#define REFUSED		DRCACHE_L2_EXIT_REFUSED
 
 struct class_case {
 	const char *desc;
 	u32 class;
 	/* With reason HW_INTERRUPT, and with HLT, of VMs 1 to 3. */
-	enum drcache_exit interrupt, hlt;
+	enum drcache_l2_exit interrupt, hlt;
 };
 
 static const struct class_case class_cases[] = {
@@ -45,23 +45,23 @@ static void class_test(struct kunit *test)
 
 	for (vm = 1; vm <= 3; vm++) {
 		KUNIT_EXPECT_EQ(test, c->interrupt,
-				drcache_exit_decode(RAX(c->class, 1), VM(vm), HW_INTERRUPT));
+				drcache_l2_exit_decode(RAX(c->class, 1), VM(vm), HW_INTERRUPT));
 		KUNIT_EXPECT_EQ(test, c->hlt,
-				drcache_exit_decode(RAX(c->class, 12), VM(vm), HW_INTERRUPT));
+				drcache_l2_exit_decode(RAX(c->class, 12), VM(vm), HW_INTERRUPT));
 	}
 	/* VM 0 is L1: whatever the class, no L2 ran, or it is not told. */
 	KUNIT_EXPECT_NE(test, CAPTURE,
-			drcache_exit_decode(RAX(c->class, 1), VM(0), HW_INTERRUPT));
+			drcache_l2_exit_decode(RAX(c->class, 1), VM(0), HW_INTERRUPT));
 	/* A VM entry that failed. */
 	KUNIT_EXPECT_NE(test, CAPTURE,
-			drcache_exit_decode(RAX(c->class, 0x80000001), VM(1), HW_INTERRUPT));
+			drcache_l2_exit_decode(RAX(c->class, 0x80000001), VM(1), HW_INTERRUPT));
 }
 
 struct reason_case {
 	const char *desc;
 	u32 low;
 	u64 reasons;
-	enum drcache_exit want;
+	enum drcache_l2_exit want;
 };
 
 static const struct reason_case reason_cases[] = {
@@ -87,7 +87,7 @@ static void reason_test(struct kunit *test)
 	const struct reason_case *c = test->param_value;
 
 	KUNIT_EXPECT_EQ(test, c->want,
-			drcache_exit_decode(RAX(0x1100, c->low), VM(1), c->reasons));
+			drcache_l2_exit_decode(RAX(0x1100, c->low), VM(1), c->reasons));
 }
 
 static void vm_test(struct kunit *test)
@@ -96,17 +96,17 @@ static void vm_test(struct kunit *test)
 	unsigned int vm;
 
 	for (vm = 1; vm <= 3; vm++) {
-		KUNIT_EXPECT_EQ(test, CAPTURE, drcache_exit_decode(rax, VM(vm), HW_INTERRUPT));
-		KUNIT_EXPECT_EQ(test, vm << TDX_DRCACHE_VM_SHIFT, drcache_exit_vm(VM(vm)));
+		KUNIT_EXPECT_EQ(test, CAPTURE, drcache_l2_exit_decode(rax, VM(vm), HW_INTERRUPT));
+		KUNIT_EXPECT_EQ(test, vm << TDX_DRCACHE_VM_SHIFT, drcache_l2_exit_vm(VM(vm)));
 		/* Other bits of the entry RCX are not the index's. */
 		KUNIT_EXPECT_EQ(test, vm << TDX_DRCACHE_VM_SHIFT,
-				drcache_exit_vm(VM(vm) | ~TDX_ENTRY_VM_MASK));
+				drcache_l2_exit_vm(VM(vm) | ~TDX_ENTRY_VM_MASK));
 	}
-	KUNIT_EXPECT_EQ(test, REFUSED, drcache_exit_decode(rax, VM(0), HW_INTERRUPT));
+	KUNIT_EXPECT_EQ(test, REFUSED, drcache_l2_exit_decode(rax, VM(0), HW_INTERRUPT));
 	/* With a reason that was not asked for it is not looked at. */
-	KUNIT_EXPECT_EQ(test, FILTERED, drcache_exit_decode(rax, VM(0), BIT_ULL(12)));
+	KUNIT_EXPECT_EQ(test, FILTERED, drcache_l2_exit_decode(rax, VM(0), BIT_ULL(12)));
 	KUNIT_EXPECT_EQ(test, REFUSED,
-			drcache_exit_decode(rax, ~TDX_ENTRY_VM_MASK, HW_INTERRUPT));
+			drcache_l2_exit_decode(rax, ~TDX_ENTRY_VM_MASK, HW_INTERRUPT));
 }
 
 static struct kunit_case exit_cases[] = {

@@ -2,8 +2,8 @@
 /*
  * Decode an exit from the RAX that TDG.VP.ENTER left. Pure: no hardware, no state.
  */
-#ifndef _DRCACHE_EXIT_H
-#define _DRCACHE_EXIT_H
+#ifndef _DRCACHE_L2_EXIT_H
+#define _DRCACHE_L2_EXIT_H
 
 #include <linux/bits.h>
 #include <linux/compiler.h>
@@ -14,21 +14,21 @@
 /* Basic reasons of a failed VM entry: no L2 ran. BIND does not take them. */
 #define DRCACHE_REASONS_NO_L2	(BIT_ULL(33) | BIT_ULL(34) | BIT_ULL(41))
 
-enum drcache_exit {
-	DRCACHE_EXIT_CAPTURE,	/* the L2's registers are in the CPU and wanted */
-	DRCACHE_EXIT_FILTERED,	/* an L2 ran, the exit is not one to capture */
-	DRCACHE_EXIT_REFUSED,	/* no L2 ran */
+enum drcache_l2_exit {
+	DRCACHE_L2_EXIT_CAPTURE,	/* the L2's registers are in the CPU and wanted */
+	DRCACHE_L2_EXIT_FILTERED,	/* an L2 ran, the exit is not one to capture */
+	DRCACHE_L2_EXIT_REFUSED,	/* no L2 ran */
 };
 
 /* The VM index, where it is in a snapshot's flags. 0 is L1 itself. */
-static __always_inline u32 drcache_exit_vm(u64 entry_rcx)
+static __always_inline u32 drcache_l2_exit_vm(u64 entry_rcx)
 {
 	return entry_rcx >> (TDX_ENTRY_VM_SHIFT - TDX_DRCACHE_VM_SHIFT) &
 	       TDX_DRCACHE_VM_MASK;
 }
 
 /* Did an L2 run? Test the most frequent classes first. */
-static __always_inline bool drcache_exit_l2_ran(u64 rax)
+static __always_inline bool drcache_l2_ran(u64 rax)
 {
 	u64 class;
 
@@ -45,7 +45,7 @@ static __always_inline bool drcache_exit_l2_ran(u64 rax)
 }
 
 /**
- * drcache_exit_decode() - what to do at an exit
+ * drcache_l2_exit_decode() - what to do at an exit
  * @rax: RAX as TDG.VP.ENTER left it
  * @entry_rcx: the RCX that it was given
  * @reasons: a bit for each basic reason to capture at, at most 63
@@ -55,28 +55,29 @@ static __always_inline bool drcache_exit_l2_ran(u64 rax)
  *
  * Return: the verdict.
  */
-static __always_inline enum drcache_exit
-drcache_exit_decode(u64 rax, u64 entry_rcx, u64 reasons)
+static __always_inline enum drcache_l2_exit
+drcache_l2_exit_decode(u64 rax, u64 entry_rcx, u64 reasons)
 {
+	const u64 async = (u64)TDX_CLASS_L2_EXIT_HOST_ROUTED_ASYNC << TDX_CLASS_SHIFT;
+
 	/*
 	 * Most exits end here: one bit test, as the CPU takes the number modulo 64.
 	 * VM 0 is not looked at: it only changes which count goes up.
 	 */
 	if (!(reasons & BIT_ULL(rax & 63)))
-		return drcache_exit_l2_ran(rax) ? DRCACHE_EXIT_FILTERED :
-						  DRCACHE_EXIT_REFUSED;
-	if (!drcache_exit_vm(entry_rcx))
-		return DRCACHE_EXIT_REFUSED;
-	/* Only a shortcut: one comparison for the class and reason of most interrupts. */
-	if (likely((rax & ~63ULL) ==
-		   (u64)TDX_CLASS_L2_EXIT_HOST_ROUTED_ASYNC << TDX_CLASS_SHIFT))
-		return DRCACHE_EXIT_CAPTURE;
-	if (!drcache_exit_l2_ran(rax))
-		return DRCACHE_EXIT_REFUSED;
+		return drcache_l2_ran(rax) ? DRCACHE_L2_EXIT_FILTERED :
+						  DRCACHE_L2_EXIT_REFUSED;
+	if (!drcache_l2_exit_vm(entry_rcx))
+		return DRCACHE_L2_EXIT_REFUSED;
+	/* Only a shortcut: most exits have one of two classes and nothing but a reason. */
+	if (likely((rax & ~63ULL) == async || rax < 64))
+		return DRCACHE_L2_EXIT_CAPTURE;
+	if (!drcache_l2_ran(rax))
+		return DRCACHE_L2_EXIT_REFUSED;
 	if (rax >> TDX_CLASS_SHIFT == TDX_CLASS_L2_EXIT_HOST_ROUTED_TDVMCALL ||
 	    (rax & TDX_BASIC_REASON_MASK) > 63)
-		return DRCACHE_EXIT_FILTERED;
-	return DRCACHE_EXIT_CAPTURE;
+		return DRCACHE_L2_EXIT_FILTERED;
+	return DRCACHE_L2_EXIT_CAPTURE;
 }
 
-#endif /* _DRCACHE_EXIT_H */
+#endif /* _DRCACHE_L2_EXIT_H */

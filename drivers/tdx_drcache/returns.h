@@ -24,7 +24,7 @@
 
 struct task_struct;
 
-/* struct drcache_returns::dr6. Not values of DR6, whose bits 4 to 11 are always set. */
+/* struct drcache_returns::dr6. Not values of DR6, whose bits 4 to 10 are always set. */
 #define DRCACHE_DR6_UNSEEN	0ULL	/* no other returned */
 #define DRCACHE_DR6_UNLIKE	1ULL	/* it was not the same each time */
 #define DRCACHE_DR6_NOBODY	2ULL	/* no task returned yet */

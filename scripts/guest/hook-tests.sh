@@ -284,6 +284,8 @@ exclusive_tests()
 	t "$x: the owner goes while the CPU is offline" free_slots 1 4
 	t "$x: and an L2 runs there" hits -c 1
 
+	sleep_test
+
 	hold 0
 	t "$x: the module stays while a vCPU has an owner" fails rmmod tdx_drcache
 	release
@@ -301,6 +303,50 @@ refused_entries()
 	ret=$?
 	cat /tmp/refused
 	[ $ret -eq 0 ] && grep -q ' [1-9][0-9]* refused entries' /tmp/refused
+}
+
+# Hibernate L1 a few times beside an L2. Without swap space it makes an image and goes on:
+# unlike suspend to memory, that needs no alarm, which may ring too early on a busy machine.
+# The boot CPU goes on with L1's debug registers, and tasks were frozen on their way back:
+# the return hook has a miss for each time at least, and the others have none.
+sleeps()
+{
+	part=1000
+	while [ $part -le 64000 ]; do
+		drcvmm -n $part --exclusive --verify=guest --timeout 300 >/tmp/sleeps 2>&1 &
+		vmm=$!
+		drcbind --wait 0
+		slept=0
+		while [ $slept -lt 4 ] && kill -0 $vmm 2>/dev/null; do
+			images=$(images)
+			echo disk 2>/dev/null >/sys/power/state
+			[ "$(images)" -gt "$images" ] || return 1
+			slept=$((slept + 1))
+		done
+		wait $vmm || { cat /tmp/sleeps; return 1; }
+		[ $slept -lt 3 ] || break
+		part=$((4 * part))
+	done
+	lost=$(sed -n 's/^  kernel: .*[ ,]\([0-9]*\) missed.*/\1/p' /tmp/sleeps)
+	echo "slept $slept times, $lost missed"
+	if [ "$hook" = return ]; then
+		# The last may have been after the VMM.
+		[ $slept -ge 3 ] && [ "$lost" -ge $((slept - 1)) ]
+	else
+		[ $slept -ge 3 ] && [ "$lost" -eq 0 ]
+	fi
+}
+
+# Images that L1 has made, and found no place for.
+images() { dmesg | grep -c 'PM: Cannot find swap device'; }
+
+sleep_test()
+{
+	if grep -qs disk /sys/power/state; then
+		t "$x: L1 sleeps and wakes up" sleeps
+	else
+		skip "$x: L1 sleeps and wakes up" "this kernel cannot hibernate"
+	fi
 }
 
 # enters [MODE]: some VMM enters an L2 twice from now on, so it has an exit. The mode is 0

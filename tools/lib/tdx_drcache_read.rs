@@ -791,8 +791,9 @@ mod tests {
         assert!(met >= PUBLISHES, "{met} reads met a publish");
     }
 
-    /// Bind with `flags`. BIND fails with `exclusive_error` if it has BIND_EXCLUSIVE, else
-    /// with `error`, unless that is 0. Return the result and the flags of each BIND.
+    /// Bind with `flags`. A BIND with BIND_EXCLUSIVE fails with `exclusive_error`; any other,
+    /// or if that is 0, with `error`, or succeeds if that is 0. Return the result and the
+    /// flags of each BIND.
     fn bound(flags: u32, error: i32, exclusive_error: i32) -> (Result<bool, i32>, Vec<u32>) {
         let mut tried = Vec::new();
         let result = bind_with(flags, |flags| {

@@ -16,9 +16,9 @@
 const char *drcache_host_refusal(const struct drcache_host_facts *facts)
 {
 	if (facts->snp_guest)
-		return "in an SEV-SNP guest the L2's debug registers are in the VMSA, not in the CPU";
+		return "an SEV-SNP guest's L2 has its debug registers in the VMSA, not the CPU";
 	if (facts->tdx_host && !facts->tdx_guest)
-		return "this is the TDX host (L0), which never sees a TD's registers; load it in L1";
+		return "a TDX host (L0) never sees a TD's debug registers; load it in the L1 VMM";
 	return NULL;
 }
 

@@ -14,6 +14,7 @@
 #include <linux/mman.h>
 #include <linux/perf_event.h>
 #include <linux/uaccess.h>
+#include <asm/debugreg.h>
 #include <tdx/tdg_vp.h>
 #include <uapi/linux/tdx_drcache.h>
 
@@ -718,6 +719,7 @@ static void exclusive_test(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, 0, bind(test, file, 0, 0, TDX_DRCACHE_BIND_EXCLUSIVE));
 	KUNIT_EXPECT_EQ(test, 0, free_slots(0));
+	KUNIT_EXPECT_EQ(test, 0, per_cpu(cpu_dr7, 0) & DR_GLOBAL_ENABLE_MASK);
 	KUNIT_EXPECT_EQ(test, -ENOSPC, PTR_ERR(l1_breakpoint(0, true)));
 	if (num_online_cpus() > 1)
 		KUNIT_EXPECT_EQ(test, HBP_NUM, free_slots(1));

@@ -97,7 +97,7 @@ build_for()
 build_selftests()
 {
 	quietly "$builddir/log/selftests.log" make -C "$topdir/tools" O="$bin" KSRC="$src" \
-		"$bin"/{uapi,tdcall,vtl}
+		"$bin"/{uapi,exclusive,tdcall,vtl}
 }
 
 # After the builds: it looks at what they made, and lint builds for the stock kernel
@@ -140,7 +140,8 @@ boot_e2e()
 		more=(--quiet --memory 2G --append no5lvl --out "$builddir/run/e2e-$1.gcov")
 	RUN=e2e-$1 boot_stage "the end-to-end tests leave a clean log, $1 kernel" --l2 \
 		--timeout 1800 "${more[@]}" --env "EXITS=${EXITS:-$2}" \
-		"e2e-$1" "$(image_of "$1")" "$guest/e2e" "${emul[@]/#/$(ko_of "$1")/}" "${with[@]}"
+		"e2e-$1" "$(image_of "$1")" "$guest/e2e" "${emul[@]/#/$(ko_of "$1")/}" \
+		"${with[@]}" "$bin/exclusive"
 }
 
 # The test bed by itself.
@@ -195,7 +196,7 @@ boot_ohcl()
 {
 	RUN=e2e-ohcl boot_stage "the return hook leaves a clean log, kernel like OpenHCL's" \
 		--quiet --l2 --timeout 600 e2e-ohcl "$(image_of ohcl)" "$guest/ohcl" \
-		"${emul[@]/#/$(ko_of ohcl)/}" "${with[@]}"
+		"${emul[@]/#/$(ko_of ohcl)/}" "${with[@]}" "$bin/exclusive"
 }
 
 # stress MACHINE KERNEL MODULES ENV: MODULES as ko_of takes them
@@ -231,22 +232,34 @@ boot_broken()
 		stress stress-broken stock broken "MET=10000 BROKEN=1"
 }
 
-# boot_disturb EXITS [HOOKS]: exits in each row; with HOOKS those alone, and a planted fault
-# that every row must notice. Without, the table of the rows is printed.
+# disturb MACHINE KERNEL TITLE ENV...: rows of the suite
+disturb()
+{
+	local name=$1 kernel=$2 title=$3
+	shift 3
+	RUN=$name boot_stage "$title, $kernel kernel" --quiet --l2 --memory 2G --append no5lvl \
+		--timeout 21600 --out "$builddir/run/$name.rows" --env "$*" "$name" \
+		"$(image_of "$kernel")" "$guest/disturb" "${emul[@]/#/$(ko_of "$kernel")/}" \
+		"$bin"/{disturb,drcvmm,drcbind} "$guest"/{ktap,hook-tests}.sh
+}
+
+# boot_disturb EXITS XEXITS [KERNEL [HOOKS]]: exits in each row, and in each where the vCPU is
+# exclusive. On the stock kernel the tables are printed.
 boot_disturb()
 {
-	local name=disturb title="no wrong register beside any disturbance, $1 exits a row"
-	local env=(--env "EXITS=$1")
-	if [ -n "${2:-}" ]; then
-		name=disturb-planted
-		title="a planted fault shows beside every disturbance, $1 exits a row"
-		env+=(--env "HOOKS='$2' PLANTED=1")
-	fi
-	RUN=$name boot_stage "$title" --quiet --l2 --timeout 10800 \
-		--out "$builddir/run/$name.rows" "${env[@]}" "$name" "$(image_of stock)" \
-		"$guest/disturb" "${emul[@]/#/$(ko_of stock)/}" \
-		"$bin"/{disturb,drcvmm,drcbind} "$guest"/{ktap,hook-tests}.sh
-	[ -n "${2:-}" ] || "$topdir/scripts/disturbance-table" "$builddir/run/$name.rows" || true
+	local kernel=${3:-stock}
+	disturb "disturb-$kernel" "$kernel" \
+		"no wrong register beside any disturbance, $1 exits a row, $2 exclusive" \
+		"EXITS=$1 XEXITS=$2 SHARING=both HOOKS='${4:-callout fprobe return}'"
+	[ "$kernel" != stock ] ||
+		"$topdir/scripts/disturbance-table" "$builddir/run/disturb-stock.rows" || true
+}
+
+# boot_planted EXITS HOOKS: a planted fault, which every row must notice.
+boot_planted()
+{
+	disturb disturb-planted stock "a planted fault shows beside every disturbance, $1 exits a row" \
+		"EXITS=$1 SHARING=both HOOKS='$2' PLANTED=1"
 }
 
 boot_drcstat()

@@ -62,7 +62,8 @@ static int bind_error(int err)
  * drcache_exclusive_reserve() - reserve all breakpoint slots of a CPU
  * @cpu: the CPU, with none reserved yet
  *
- * The slots stay reserved while the CPU is offline.
+ * The slots stay reserved while the CPU is offline. On failure some may be reserved too,
+ * so call drcache_exclusive_release() in any case.
  *
  * Context: May sleep. Call with drcache_bind_lock held and without cpu_hotplug_lock:
  * perf's locks nest outside it.
@@ -87,10 +88,8 @@ int drcache_exclusive_reserve(unsigned int cpu)
 	attr.disabled = 1;
 	for (i = 0; i < HBP_NUM; i++) {
 		event = perf_event_create_kernel_counter(&attr, cpu, NULL, NULL, NULL);
-		if (IS_ERR(event)) {
-			drcache_exclusive_release(cpu);
+		if (IS_ERR(event))
 			return bind_error(PTR_ERR(event));
-		}
 		r->events[i] = event;
 	}
 	return 0;

@@ -62,9 +62,9 @@ struct suspect {
 	bool hwbp, late;
 };
 
-/* The registers line. */
+/* The registers line. Of @unwritten, @unwritten_dr6 are DR6. */
 struct verdict {
-	uint64_t compared, wrong, wrong_hwbp, unwritten;
+	uint64_t compared, wrong, wrong_hwbp, unwritten, unwritten_dr6;
 };
 
 /* A vCPU, its thread's own. */

@@ -175,6 +175,12 @@ void compare(struct vcpu *v, struct tdx_drcache_slot *got, struct tdx_drcache_sl
 				 *dr_of(got, i), *dr_of(local, i), "the five ioctls");
 }
 
+static void count_unwritten(struct vcpu *v, unsigned int reg)
+{
+	v->verdict.unwritten++;
+	v->verdict.unwritten_dr6 += reg == 4;
+}
+
 static void judge_written(struct vcpu *v, const struct suspect *s)
 {
 	v->verdict.compared++;
@@ -258,7 +264,8 @@ void judge(struct vcpu *v, struct tdx_drcache_slot *got)
 		if (!want[i].known)
 			continue;
 		if (!want[i].written) {
-			v->verdict.unwritten += s.got != s.want;
+			if (s.got != s.want)
+				count_unwritten(v, i);
 		} else if (!opt.reentered) {
 			judge_written(v, &s);
 		} else {
@@ -278,7 +285,7 @@ void judge_reentered(struct vcpu *v)
 		if (young(v, v->suspects[i].age, v->suspects[i].late))
 			judge_written(v, &v->suspects[i]);
 		else
-			v->verdict.unwritten++;
+			count_unwritten(v, v->suspects[i].reg);
 	}
 	free(v->suspects);
 	v->suspects = NULL;

@@ -63,8 +63,9 @@ static void print_verdict(const struct vcpu *v)
 	       " with what the guest wrote: %" PRIu64 " mismatches\n",
 	       opt.guest_only ? 0 : v->interrupts, v->judged, v->mismatches);
 	printf("  registers: %" PRIu64 " compared, %" PRIu64 " wrong, %" PRIu64
-	       " wrong with L1_HWBP, %" PRIu64 " unwritten and unlike\n", r->compared,
-	       r->wrong, r->wrong_hwbp, r->unwritten);
+	       " wrong with L1_HWBP, %" PRIu64 " unwritten and unlike, %" PRIu64
+	       " of them DR6\n", r->compared, r->wrong, r->wrong_hwbp, r->unwritten,
+	       r->unwritten_dr6);
 	if (not_compared())
 		printf("  not compared with what the guest wrote: %s\n", not_compared());
 }

@@ -40,7 +40,7 @@ static int bind_cpu0(uint32_t flags)
 {
 	struct tdx_drcache_bind bind = { .size = sizeof(bind), .flags = flags };
 
-	if (!flags)
+	if (!(flags & TDX_DRCACHE_BIND_OBSERVE))
 		bind.run_page = (uintptr_t)run_page;
 	return ioctl(fd, TDX_DRCACHE_BIND, &bind);
 }
@@ -70,6 +70,11 @@ static int do_info(void)
 static int do_bind(void)
 {
 	return bind_cpu0(0);
+}
+
+static int do_exclusive(void)
+{
+	return bind_cpu0(TDX_DRCACHE_BIND_EXCLUSIVE);
 }
 
 static int do_observe(void)
@@ -159,6 +164,7 @@ static const struct operation {
 	{ "open", setup_nothing, do_open, undo_open },
 	{ "info", setup_open, do_info, undo_open },
 	{ "bind", setup_open, do_bind, undo_open },
+	{ "exclusive", setup_open, do_exclusive, undo_open },
 	{ "observe", setup_open, do_observe, undo_open },
 	{ "mmap", setup_bound, do_mmap, undo_open },
 	{ "regs", setup_bound, do_regs, undo_open },
@@ -229,7 +235,7 @@ int main(int argc, char **argv)
 		op++;
 	if (argc < 3 || op == end || argc > 5 || (argc >= 4 && op->run != do_load) ||
 	    (argc < 4 && op->run == do_load)) {
-		fputs("usage: failnth FLOOR open|info|bind|observe|mmap|regs|snapshot|stats\n"
+		fputs("usage: failnth FLOOR open|info|bind|exclusive|observe|mmap|regs|snapshot|stats\n"
 		      "       failnth FLOOR load MODULE [LAST]\n", stderr);
 		return 2;
 	}

@@ -17,6 +17,7 @@
  *     does not list for the call
  *   - a byte changed that is not the call's to change
  *   - a file that is bound twice, or gives data without being bound
+ *   - a vCPU that is exclusive, and a breakpoint that may run on its CPU
  *   - a mapped page that is not as the UAPI header says, a snapshot that no exit
  *     can have made, a seq that stays odd
  */
@@ -42,7 +43,9 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <linux/futex.h>
+#include <linux/hw_breakpoint.h>
 #include <linux/kcov.h>
+#include <linux/perf_event.h>
 #include <mshv/mshv_vtl.h>
 #include <tdx_drcache_read.h>
 
@@ -77,6 +80,7 @@ enum kind { NOTHING, DRCACHE, MSHV, VTL };
 struct desc {
 	atomic_int binds;
 	atomic_bool foreign;	/* another process may have bound it */
+	atomic_bool exclusive;
 	unsigned int cpu;
 	int flags;
 };
@@ -99,6 +103,14 @@ struct map {
 	bool inherited;		/* MADV_DOFORK was asked for */
 };
 
+/* A breakpoint of L1's, that is never enabled: it has a slot, and no register. */
+struct breakpoint {
+	bool open;
+	int fd;
+	int cpu;		/* -1: of this task */
+};
+
+#define BREAKPOINTS	3
 #define FILES		8
 #define MAPS		4
 #define DESCS		64
@@ -146,6 +158,8 @@ static struct {
 
 static struct shared *shared;
 /* What this machine has. */
+static uint64_t features;
+static struct breakpoint breakpoints[BREAKPOINTS];
 static bool have_host, have_faults, have_compat, have_sockets, needs_run_page;
 static uint32_t hook;
 static unsigned int nr_cpus, online_cpus;
@@ -280,6 +294,7 @@ static struct desc *new_desc(bool foreign, int flags)
 
 	d->binds = 0;
 	d->foreign = foreign;
+	d->exclusive = false;
 	d->flags = flags;
 	return d;
 }
@@ -439,7 +454,7 @@ static void check_map(struct map *m)
 {
 	struct tdx_drcache_header want = {
 		.magic = TDX_DRCACHE_MAGIC, .header_size = 24, .slot_size = 64,
-		.slot_offset = 64, .cpu = m->desc->cpu,
+		.slot_offset = 64, .cpu = m->desc->cpu, .features = features,
 	};
 	struct look l = {
 		.from = m->p,
@@ -676,7 +691,8 @@ static long sized_ioctl(struct file *f, unsigned int cmd, uint64_t a, const void
 	if (!arg.ours) {
 		/* Whatever the UAPI header lists. */
 		if (cmd == TDX_DRCACHE_BIND)
-			may |= E(ENXIO) | E(EBUSY) | E(ENODEV) | E(EOPNOTSUPP) | E(ENOMEM);
+			may |= E(ENXIO) | E(EBUSY) | E(ENODEV) | E(EOPNOTSUPP) | E(ENOMEM) |
+			       E(ENOSPC);
 		else if (cmd == TDX_DRCACHE_GET_REGS)
 			may |= E(ESTALE);
 		check_result(ret, may | must | E(EFAULT) | E(EINVAL) | E(E2BIG) | OK);
@@ -874,8 +890,8 @@ static long op_get_info(const uint64_t *a)
 	if (ret || !arg.ours || arg.size < sizeof(info))
 		return ret;
 	memcpy(&info, arg.p, sizeof(info));
-	if (info.hook > TDX_DRCACHE_HOOK_RETURN || info.features || info.max_vcpus != nr_cpus ||
-	    info.map_size != PAGE || info.reserved ||
+	if (info.hook > TDX_DRCACHE_HOOK_RETURN || info.features != features ||
+	    info.max_vcpus != nr_cpus || info.map_size != PAGE || info.reserved ||
 	    (info.host == TDX_DRCACHE_HOST_EMULATED) != have_host)
 		bad("GET_INFO gives hook %u, host %u, %u vCPUs", info.hook, info.host,
 		    info.max_vcpus);
@@ -920,13 +936,62 @@ static uint64_t pick_run_page(uint64_t a, errset *may, errset *must)
 	}
 }
 
+/* Does this process have a breakpoint that may run on a CPU? */
+static bool has_breakpoint(unsigned int cpu)
+{
+	for (unsigned int i = 0; i < BREAKPOINTS; i++)
+		if (breakpoints[i].open &&
+		    (breakpoints[i].cpu < 0 || breakpoints[i].cpu == (int)cpu))
+			return true;
+	return false;
+}
+
+static void close_breakpoint(struct breakpoint *b)
+{
+	if (b->open)
+		close(b->fd);
+	b->open = false;
+}
+
+static long op_breakpoint(const uint64_t *a)
+{
+	struct breakpoint *b = &breakpoints[a[0] % BREAKPOINTS];
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_BREAKPOINT, .size = sizeof(attr), .disabled = 1,
+		.bp_type = HW_BREAKPOINT_W, .bp_addr = (uintptr_t)fake_run,
+		.bp_len = HW_BREAKPOINT_LEN_1,
+	};
+
+	if (b->open) {
+		close_breakpoint(b);
+		return 0;
+	}
+	b->cpu = a[1] % 3 ? (int)((a[1] >> 8) % online_cpus) : -1;
+	b->fd = syscall(SYS_perf_event_open, &attr, b->cpu < 0 ? 0 : -1, b->cpu, -1,
+			PERF_FLAG_FD_CLOEXEC);
+	if (b->fd < 0) {
+		/* Another process may own the CPU, or have all its slots. */
+		check_result(-errno, E(ENOSPC));
+		return -errno;
+	}
+	b->open = true;
+	for (unsigned int i = 0; i < FILES && !racing; i++) {
+		const struct desc *d = files[i].desc;
+
+		if (files[i].kind == DRCACHE && d->exclusive && !d->foreign &&
+		    (b->cpu < 0 || b->cpu == (int)d->cpu))
+			bad("a breakpoint beside a vCPU that is exclusive");
+	}
+	return 0;
+}
+
 static long op_bind(const uint64_t *a)
 {
 	static const uint64_t no_l2[] = { 1ull << 33, 1ull << 34, 1ull << 41 };
 	struct file *f = pick_file(a[0], DRCACHE);
 	errset may = 0, must = 0, late = 0, run_may = 0;
 	struct tdx_drcache_bind bind = { 0 };
-	bool observe = a[2] % 4 == 0, was_bound;
+	bool observe = a[2] % 4 == 0, exclusive, was_bound;
 	struct arg arg;
 	long ret;
 
@@ -941,6 +1006,8 @@ static long op_bind(const uint64_t *a)
 		bind.exit_reasons = a[5] % 4 ? 0 :
 				    (a[5] >> 8) & ~(no_l2[0] | no_l2[1] | no_l2[2]);
 	}
+	if ((a[2] >> 56) % (observe ? 16 : 2) == 0)
+		bind.flags |= TDX_DRCACHE_BIND_EXCLUSIVE;
 	switch ((a[2] >> 8) % 32) {
 	case 0:
 		bind.flags |= edge(a[2] >> 16);
@@ -959,12 +1026,22 @@ static long op_bind(const uint64_t *a)
 			bind.run_page = (uintptr_t)fake_run;
 		break;
 	}
-	if (bind.flags & ~TDX_DRCACHE_BIND_OBSERVE || bind.reserved || bind.run_page & (PAGE - 1))
+	exclusive = bind.flags & TDX_DRCACHE_BIND_EXCLUSIVE;
+	if (bind.flags & ~(TDX_DRCACHE_BIND_OBSERVE | TDX_DRCACHE_BIND_EXCLUSIVE) ||
+	    bind.reserved || bind.run_page & (PAGE - 1))
 		must |= E(EINVAL);
 	if (bind.flags & TDX_DRCACHE_BIND_OBSERVE) {
-		if (bind.exit_reasons || bind.run_page)
+		if (bind.exit_reasons || bind.run_page || exclusive)
 			must |= E(EINVAL);
 	} else {
+		if (exclusive) {
+			/* Of another process, or of one that is made or closed meanwhile. */
+			may |= E(ENOSPC);
+			if (!(features & TDX_DRCACHE_FEATURE_EXCLUSIVE))
+				late |= E(EOPNOTSUPP);
+			else if (!racing && has_breakpoint(bind.cpu))
+				late |= E(ENOSPC);
+		}
 		may |= run_may | E(EBUSY);
 		if (!have_host)
 			late |= E(ENODEV);
@@ -996,6 +1073,7 @@ static long op_bind(const uint64_t *a)
 		f->desc->cpu = bind.cpu;
 		if (!arg.ours)
 			f->desc->foreign = true;
+		f->desc->exclusive = exclusive;
 		if (f->desc->binds++ && !f->desc->foreign)
 			bad("bound twice");
 	}
@@ -1801,11 +1879,12 @@ static const struct op {
 	{ "GET_INFO", op_get_info, 6, false, true, OK | E(EFAULT) | E(EINVAL) | E(E2BIG) },
 	{ "BIND", op_bind, 20, false, true,
 	  OK | E(EFAULT) | E(EINVAL) | E(E2BIG) | E(EOPNOTSUPP) | E(ENXIO) | E(EBUSY) |
-	  E(ENODEV) | E(ENOMEM) },
+	  E(ENODEV) | E(ENOMEM) | E(ENOSPC) },
 	{ "GET_REGS", op_get_regs, 12, false, true,
 	  OK | E(EFAULT) | E(EINVAL) | E(E2BIG) | E(ENOTCONN) | E(ENODATA) | E(ESTALE) },
 	{ "GET_STATS", op_get_stats, 6, false, true,
 	  OK | E(EFAULT) | E(EINVAL) | E(E2BIG) | E(ENOTCONN) },
+	{ "breakpoint", op_breakpoint, 8, false, false, OK | E(ENOSPC) },
 	{ "unknown ioctl", op_unknown_ioctl, 3, false, true, E(ENOTTY) },
 	{ "mmap", op_mmap, 10, false, false, OK | E(ENOTCONN) | E(EINVAL) | E(EPERM) },
 	{ "munmap", op_munmap, 2, false, false, OK },
@@ -1892,6 +1971,11 @@ static void new_program(struct program *p)
 		}
 	if (opt.drcache && !one_in(4))
 		for (i = 0; i < ARRAY_SIZE(drcache); i++) {
+			/* BIND may not have the CPU for itself then. */
+			if (drcache[i] == op_bind && one_in(4)) {
+				new_call(&p->c[p->n]);
+				p->c[p->n++].op = op_of(op_breakpoint);
+			}
 			new_call(&p->c[p->n]);
 			p->c[p->n++].op = op_of(drcache[i]);
 			/* Two at once on one file. */
@@ -2067,6 +2151,8 @@ static void run_program(struct program *p)
 	/* A mapping is looked at once more when its file is closed. */
 	for (unsigned int i = 0; i < FILES; i++)
 		close_file(&files[i]);
+	for (unsigned int i = 0; i < BREAKPOINTS; i++)
+		close_breakpoint(&breakpoints[i]);
 	for (unsigned int i = 0; i < MAPS; i++) {
 		if (!maps[i].p)
 			continue;
@@ -2226,8 +2312,7 @@ static errset wanted(const struct op *op)
 
 	if (op->emul ? !opt.emul : !opt.drcache)
 		return 0;
-	if (have_host)
-		want &= ~E(ENODEV);
+	want &= ~(have_host ? E(ENODEV) : E(ENOSPC));
 	if (!have_faults)
 		want &= ~E(ENOMEM);
 	if (!have_sockets && op->run == op_pass)
@@ -2287,6 +2372,7 @@ static void look_around(void)
 	hook = info.hook;
 	nr_cpus = info.max_vcpus;
 	have_host = info.host != TDX_DRCACHE_HOST_NONE;
+	features = info.features;
 	needs_run_page = hook != TDX_DRCACHE_HOOK_CALLOUT;
 	online_cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	have_faults = !access("/proc/self/fail-nth", W_OK);

@@ -29,6 +29,7 @@ enum place { NOWHERE, IN_USER, IN_KERNEL_TEXT, IN_KERNEL_DATA };
  * @begin: at the start of a burst
  * @strike: over and over during a burst
  * @end: at its end; leaves nothing behind
+ * @ask: with --exclusive in place of these three: ask for the breakpoint, and be refused
  */
 struct kind {
 	const char *name;
@@ -42,6 +43,7 @@ struct kind {
 	void (*begin)(void);
 	void (*strike)(void);
 	void (*end)(void);
+	void (*ask)(void);
 };
 
 /* Terminated by a kind without a name. */
@@ -75,12 +77,14 @@ extern volatile sig_atomic_t stopping;
 /* Options. */
 extern unsigned int burst_ms;
 extern uint64_t kernel_address;
+extern bool exclusive;
 extern const char *toggle_file;
 extern char **toggle_values;
 
 void __attribute__((format(printf, 1, 2), noreturn)) skip(const char *fmt, ...);
 void __attribute__((format(printf, 1, 2), noreturn)) die(const char *fmt, ...);
 void failed(const char *what);
+void count_refusal(const char *what, bool refused);
 void nap_us(unsigned int us);
 int another_cpu(void);
 void pin(pid_t tid, int cpu);

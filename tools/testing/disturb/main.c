@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <tdx_drcache_read.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@
 #define EXIT_USAGE	2
 #define EXIT_SKIP	4	/* as a selftest's */
 #define PAGE		4096u
+#define ASK_PAUSE_US	200
 
 static const struct kind *const rooms[] = {
 	perf_kinds, ptrace_kinds, task_kinds, vmm_kinds, NULL
@@ -33,11 +35,14 @@ uint64_t struck, refused;
 volatile sig_atomic_t stopping;
 unsigned int burst_ms = 20;
 uint64_t kernel_address;
+bool exclusive;
 const char *toggle_file;
 char **toggle_values;
 
 static unsigned int rest_ms = 20;
 static char *toggle_list;
+/* With --exclusive. */
+static struct tdx_drcache_reader observer;
 
 static void complain(const char *prefix, const char *fmt, va_list ap)
 {
@@ -74,6 +79,47 @@ void failed(const char *what)
 		die("%s: %s", what, strerror(errno));
 	if (errno == ESRCH)
 		stopping = 1;
+}
+
+/* The exits that the vCPU has had; -1 if it is not exclusive any more. */
+static int64_t exits_while_exclusive(void)
+{
+	struct tdx_drcache_stats s = { .size = sizeof(s) };
+
+	if (ioctl(observer.fd, TDX_DRCACHE_GET_STATS, &s))
+		die("TDX_DRCACHE_GET_STATS: %s", strerror(errno));
+	if (!(s.flags & TDX_DRCACHE_STATS_EXCLUSIVE))
+		return -1;
+	return s.published + s.filtered + s.refused + s.missed;
+}
+
+/**
+ * count_refusal() - with --exclusive the kernel was asked for a breakpoint
+ * @what: the system call
+ * @refused: it failed, with errno; else the breakpoint is still there
+ *
+ * ENOSPC is a strike. To get a breakpoint is an error, unless the VMM has gone: then the
+ * vCPU has no more exits.
+ */
+void count_refusal(const char *what, bool refused)
+{
+	int64_t exits, before;
+
+	if (refused) {
+		if (errno == ENOSPC)
+			struck++;
+		else
+			failed(what);
+		return;
+	}
+	before = exits_while_exclusive();
+	do {
+		nap_us(1000);
+		exits = exits_while_exclusive();
+		if (before >= 0 && exits > before)
+			die("%s: a breakpoint was placed beside an exclusive vCPU", what);
+	} while (exits >= 0 && !stopping);
+	stopping = 1;
 }
 
 void nap_us(unsigned int us)
@@ -181,6 +227,15 @@ static void burst(void)
 {
 	uint64_t until = now_us() + burst_ms * 1000ull;
 
+	if (exclusive && kind->ask) {
+		do {
+			kind->ask();
+			nap_us(ASK_PAUSE_US);
+		} while (!stopping && now_us() < until);
+		if (kind->target == ON_TASK)
+			rest_helper();
+		return;
+	}
 	if (kind->begin)
 		kind->begin();
 	do {
@@ -226,7 +281,9 @@ static unsigned int parse_number(const char *arg, unsigned int max, struct argp_
 	return n;
 }
 
-enum { KEY_LIST = 0x100, KEY_BURST, KEY_REST, KEY_ADDRESS, KEY_FILE, KEY_VALUES };
+enum {
+	KEY_LIST = 0x100, KEY_BURST, KEY_REST, KEY_ADDRESS, KEY_FILE, KEY_VALUES, KEY_EXCLUSIVE,
+};
 
 static const struct argp_option options[] = {
 	{ "list", KEY_LIST, NULL, 0, "list the kinds and exit", 0 },
@@ -234,6 +291,8 @@ static const struct argp_option options[] = {
 	{ "rest", KEY_REST, "MS", 0, "length of the rest after it (default 20)", 0 },
 	{ "address", KEY_ADDRESS, "HEX", 0,
 	  "of a kernel symbol that a kind wants, instead of a look at /proc/kallsyms", 0 },
+	{ "exclusive", KEY_EXCLUSIVE, NULL, 0,
+	  "the vCPU is exclusive: a strike of a breakpoint is to ask for it and be refused", 0 },
 	{ "file", KEY_FILE, "FILE", 0, "of toggle: write to this", 0 },
 	{ "values", KEY_VALUES, "A,B...", 0, "of toggle: these in turn; it leaves A", 0 },
 	{ 0 },
@@ -253,6 +312,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		break;
 	case KEY_ADDRESS:
 		kernel_address = strtoull(arg, NULL, 16);
+		break;
+	case KEY_EXCLUSIVE:
+		exclusive = true;
 		break;
 	case KEY_FILE:
 		toggle_file = arg;
@@ -276,13 +338,28 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 	case ARGP_KEY_END:
 		if (state->arg_num < 2)
 			argp_usage(state);
-		if (kind->wants_vmm && !vmm.pid)
+		if ((kind->wants_vmm || exclusive) && !vmm.pid)
 			argp_error(state, "%s wants the VMM's process ID", kind->name);
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
 	return 0;
+}
+
+/* What becomes of a breakpoint tells nothing before the VMM is bound. */
+static void start_observer(void)
+{
+	int err;
+
+	wait_for_vmm();
+	if (stopping)
+		return;
+	err = tdx_drcache_open(&observer, vmm.cpu, 0, NULL, TDX_DRCACHE_BIND_OBSERVE);
+	if (err)
+		die("cannot observe CPU %d: %s", vmm.cpu, strerror(-err));
+	if (exits_while_exclusive() < 0)
+		stopping = 1;
 }
 
 /* Split --values at the commas. */
@@ -318,7 +395,9 @@ int main(int argc, char **argv)
 	if (toggle_list)
 		split_values();
 
-	if (kind->wants_vmm)
+	if (exclusive)
+		start_observer();
+	else if (kind->wants_vmm)
 		wait_for_vmm();
 	pin(0, kind->here ? vmm.cpu : another_cpu());
 	if (kind->prepare && !stopping)

@@ -94,6 +94,18 @@ static int open_event(void)
 	return fd;
 }
 
+static void ask(void)
+{
+	int fd;
+
+	if (kind->target == ON_TASK)
+		wake_helper();
+	fd = try_open(kind->target);
+	count_refusal("perf_event_open", fd < 0);
+	if (fd >= 0)
+		close(fd);
+}
+
 static void prepare(void)
 {
 	int fd;
@@ -101,6 +113,8 @@ static void prepare(void)
 	if (kind->target == ON_TASK)
 		task = start_helper(write_and_nap);
 	choose_address();
+	if (exclusive)
+		return;
 	fd = try_open(kind->target);
 	if (fd < 0 && errno != ESRCH)
 		skip("a breakpoint cannot be placed: %s", strerror(errno));
@@ -237,53 +251,57 @@ static void take_all(void)
 const struct kind perf_kinds[] = {
 	{ "perf-vmm", "a breakpoint of the VMM's task, never hit",
 	  .wants_vmm = true, .target = ON_VMM,
-	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay },
+	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay, .ask = ask },
 	{ "perf-vmm-hit", "the same, hit in user mode at each exit",
 	  .wants_vmm = true, .target = ON_VMM, .place = IN_USER,
-	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay },
+	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay, .ask = ask },
 	{ "perf-task", "a breakpoint of another task on the CPU, never hit",
 	  .target = ON_TASK,
-	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay },
+	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay, .ask = ask },
 	{ "perf-task-hit", "the same, hit in user mode",
 	  .target = ON_TASK, .place = IN_USER,
-	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay },
+	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay, .ask = ask },
 	{ "perf-cpu", "a breakpoint of the CPU, never hit",
 	  .wants_vmm = true, .target = ON_CPU,
-	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay },
+	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay, .ask = ask },
 	{ "perf-cpu-hit", "the same, hit by the VMM in user mode at each exit",
 	  .wants_vmm = true, .target = ON_CPU, .place = IN_USER,
-	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay },
+	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay, .ask = ask },
 	{ "perf-kernel-text", "a breakpoint of the CPU on code of the timer interrupt",
 	  .target = ON_CPU, .place = IN_KERNEL_TEXT,
-	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay },
+	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay, .ask = ask },
 	{ "perf-kernel-data", "a breakpoint of the CPU on data that the timer interrupt writes",
 	  .target = ON_CPU, .place = IN_KERNEL_DATA,
-	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay },
+	  .prepare = prepare, .begin = begin, .strike = stay, .end = end_stay, .ask = ask },
 	{ "perf-churn-vmm", "breakpoints of the VMM's task come and go at a high rate",
-	  .wants_vmm = true, .target = ON_VMM, .prepare = prepare, .strike = churn },
+	  .wants_vmm = true, .target = ON_VMM, .prepare = prepare, .strike = churn, .ask = ask },
 	{ "perf-churn-cpu", "breakpoints of the CPU come and go at a high rate",
-	  .wants_vmm = true, .target = ON_CPU, .prepare = prepare, .strike = churn },
+	  .wants_vmm = true, .target = ON_CPU, .prepare = prepare, .strike = churn, .ask = ask },
 	{ "perf-churn-kernel", "the same, on code of the timer interrupt",
-	  .target = ON_CPU, .place = IN_KERNEL_TEXT, .prepare = prepare, .strike = churn },
+	  .target = ON_CPU, .place = IN_KERNEL_TEXT, .prepare = prepare, .strike = churn,
+	  .ask = ask },
 	{ "perf-modify-vmm", "a breakpoint of the VMM's task changes its address",
 	  .wants_vmm = true, .target = ON_VMM,
-	  .prepare = prepare, .begin = begin, .strike = modify, .end = end },
+	  .prepare = prepare, .begin = begin, .strike = modify, .end = end, .ask = ask },
 	{ "perf-modify-cpu", "a breakpoint of the CPU changes its address",
 	  .wants_vmm = true, .target = ON_CPU,
-	  .prepare = prepare, .begin = begin, .strike = modify, .end = end },
+	  .prepare = prepare, .begin = begin, .strike = modify, .end = end, .ask = ask },
 	{ "perf-enable-vmm", "another CPU disables and enables one of the VMM's task",
 	  .wants_vmm = true, .target = ON_VMM,
-	  .prepare = prepare, .begin = begin, .strike = toggle, .end = end },
+	  .prepare = prepare, .begin = begin, .strike = toggle, .end = end, .ask = ask },
 	{ "perf-enable-cpu", "another CPU disables and enables one of the CPU",
 	  .wants_vmm = true, .target = ON_CPU,
-	  .prepare = prepare, .begin = begin, .strike = toggle, .end = end },
+	  .prepare = prepare, .begin = begin, .strike = toggle, .end = end, .ask = ask },
 	{ "perf-once-vmm", "one-shot breakpoints of the VMM's task, hit in user mode",
 	  .wants_vmm = true, .target = ON_VMM, .place = IN_USER, .pause_us = 500,
-	  .prepare = prepare_once, .begin = begin_once, .strike = once, .end = end_once },
+	  .prepare = prepare_once, .begin = begin_once, .strike = once, .end = end_once,
+	  .ask = ask },
 	{ "perf-once-kernel", "one-shot breakpoints of the CPU, hit in the timer interrupt",
 	  .target = ON_CPU, .place = IN_KERNEL_TEXT, .pause_us = 500,
-	  .prepare = prepare_once, .begin = begin_once, .strike = once, .end = end_once },
+	  .prepare = prepare_once, .begin = begin_once, .strike = once, .end = end_once,
+	  .ask = ask },
 	{ "perf-slots", "all slots of the CPU are taken, and more asked for",
-	  .wants_vmm = true, .target = ON_CPU, .prepare = prepare, .strike = take_all },
+	  .wants_vmm = true, .target = ON_CPU, .prepare = prepare, .strike = take_all,
+	  .ask = ask },
 	{ 0 }
 };

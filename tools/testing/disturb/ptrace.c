@@ -114,6 +114,32 @@ static void release(void)
 	traced = false;
 }
 
+/*
+ * Ask for a watchpoint of the stopped tracee, by DR0 and then by DR7. If there is one the
+ * verdict is for later: the VMM has no exits while it is stopped.
+ */
+static void ask(unsigned long addr)
+{
+	unsigned int n = 0;
+	bool refused;
+	int err;
+
+	do {
+		refused = ptrace(PTRACE_POKEUSER, tracee,
+				 offsetof(struct user, u_debugreg[n]), n ? WATCH : addr);
+		err = errno;
+		if (!refused) {
+			poke(7, 0);
+			break;
+		}
+		n += 7;
+	} while (n <= 7);
+	if (!go_on(PTRACE_CONT))
+		return;
+	errno = err;
+	count_refusal("PTRACE_POKEUSER", refused);
+}
+
 static void begin_watch(void)
 {
 	unsigned long addr;
@@ -124,7 +150,13 @@ static void begin_watch(void)
 	else
 		addr = vmm.run_page + (kind->place == IN_USER ?
 				       offsetof(struct mshv_vtl_run, exit_info.rax) : UNUSED);
-	if (!seize() || !poke(0, addr) || !poke(7, WATCH))
+	if (!seize())
+		return;
+	if (exclusive) {
+		ask(addr);
+		return;
+	}
+	if (!poke(0, addr) || !poke(7, WATCH))
 		return;
 	if (kind->place == NOWHERE)
 		struck++;
@@ -151,7 +183,7 @@ static void watch(void)
 
 static void end_watch(void)
 {
-	if (traced && stop()) {
+	if (traced && stop() && !exclusive) {
 		poke(7, 0);
 		poke(0, 0);
 	}

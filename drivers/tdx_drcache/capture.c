@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The exit path: what a hook calls, on the CPU of the exit, with interrupts off. It
- * takes no lock, calls nothing, cannot fault, and does not need RCU. Its cost does not
+ * The exit path, which a hook calls on the CPU of the exit with interrupts off. It takes
+ * no lock, calls no other function, cannot fault, and does not need RCU. The cost does not
  * depend on how many vCPUs are bound.
  */
 #include <linux/kprobes.h>
@@ -14,13 +14,14 @@
 #include "slot.h"
 
 /**
- * struct drcache_capture - a CPU's exits
- * @slot: where they go; NULL while nobody wants them. Written by this CPU with
- *	interrupts off, or while it is offline.
+ * struct drcache_capture - how to capture a CPU's exits
+ * @slot: slot to publish in; NULL while the CPU is not armed. Written by this CPU with
+ *	interrupts off.
  * @exit_reasons: the owner's, for drcache_l2_exit_decode(). Written while @slot is NULL.
- * @flags: of each snapshot: VALID, and EMULATED if it is; and FLAGS_SHARED. Written
- *	while @slot is NULL.
- * @counts: by enum drcache_count; written by this CPU with interrupts off, read by any
+ * @flags: flags of every snapshot: VALID, EMULATED if applicable, and FLAGS_SHARED.
+ *	Written while @slot is NULL.
+ * @counts: indexed by enum drcache_count; written by this CPU with interrupts off, read
+ *	by any CPU
  */
 struct drcache_capture {
 	struct tdx_drcache_slot *slot;
@@ -29,7 +30,7 @@ struct drcache_capture {
 	u64 counts[DRCACHE_NR_COUNTS];
 };
 
-/* In @flags alone: L1 can have breakpoints on the CPU. The sign bit is a free test. */
+/* L1 can have breakpoints on the CPU; never published. Testing the sign bit is cheapest. */
 #define FLAGS_SHARED	BIT(31)
 
 static DEFINE_PER_CPU(struct drcache_capture, drcache_capture);
@@ -66,8 +67,8 @@ static __always_inline void capture_exit(u64 exit_rax, u64 entry_rcx, const u32 
 		flags &= ~FLAGS_SHARED;
 		/*
 		 * L1's perf and ptrace breakpoints are in the same registers, and the
-		 * L2 ran with them. Not hw_breakpoint_active(): with DEBUG_PREEMPT it
-		 * calls a function.
+		 * L2 ran with them. Don't use hw_breakpoint_active(): with
+		 * DEBUG_PREEMPT it calls a function.
 		 */
 		if (unlikely(raw_cpu_read(cpu_dr7) & DR_GLOBAL_ENABLE_MASK)) {
 			flags |= TDX_DRCACHE_L1_HWBP;
@@ -76,16 +77,16 @@ static __always_inline void capture_exit(u64 exit_rax, u64 entry_rcx, const u32 
 	}
 	drcache_slot_publish(slot, flags, exit_rax, &sample);
 	count(DRCACHE_PUBLISHED);
-	if (late)	/* known when compiled */
+	if (late)	/* a compile-time constant */
 		count(DRCACHE_LATE);
 }
 
 /**
- * drcache_capture_exit() - report an exit: TDG.VP.ENTER has returned on this CPU
- * @exit_rax: RAX as the instruction left it
- * @entry_rcx: the RCX that it was given
+ * drcache_capture_exit() - report that TDG.VP.ENTER has returned on this CPU
+ * @exit_rax: RAX after the instruction
+ * @entry_rcx: RCX before the instruction
  *
- * Context: Interrupts off since. RCU may not be watching.
+ * Context: Interrupts off since the exit. RCU may not be watching.
  */
 void notrace drcache_capture_exit(u64 exit_rax, u64 entry_rcx)
 {
@@ -98,8 +99,8 @@ NOKPROBE_SYMBOL(drcache_capture_exit);
  * @exit_rax: see drcache_capture_exit()
  * @entry_rcx: see drcache_capture_exit()
  *
- * Context: Interrupts off. The caller knows that the debug registers are as the
- * L2 left them.
+ * Context: Interrupts off. The caller must know that the debug registers are still as
+ * the L2 left them.
  */
 void notrace drcache_capture_exit_late(u64 exit_rax, u64 entry_rcx)
 {
@@ -124,10 +125,10 @@ void notrace drcache_capture_missed(void)
 NOKPROBE_SYMBOL(drcache_capture_missed);
 
 /**
- * drcache_capture_setup() - choose what to capture of a CPU's exits, and count from 0
- * @cpu: the CPU; its exits are not captured yet
- * @exit_reasons: a bit for each basic exit reason
- * @flags: of each snapshot, beside those of the exit
+ * drcache_capture_setup() - configure the capture of a CPU's exits and reset its counts
+ * @cpu: the CPU, not armed
+ * @exit_reasons: one bit per basic exit reason
+ * @flags: flags of every snapshot, beside those of the exit
  * @exclusive: L1 can have no breakpoint on the CPU
  */
 void drcache_capture_setup(unsigned int cpu, u64 exit_reasons, u32 flags, bool exclusive)
@@ -143,8 +144,8 @@ void drcache_capture_setup(unsigned int cpu, u64 exit_reasons, u32 flags, bool e
 }
 
 /**
- * drcache_capture_start() - capture the exits of this CPU from now on
- * @slot: where they go
+ * drcache_capture_start() - start to capture the exits of this CPU
+ * @slot: slot to publish in
  *
  * Context: Interrupts off.
  */
@@ -154,7 +155,7 @@ void drcache_capture_start(struct tdx_drcache_slot *slot)
 }
 
 /**
- * drcache_capture_stop() - capture them no more, and leave nothing in the slot
+ * drcache_capture_stop() - stop capturing, and clear the slot
  *
  * Context: Interrupts off.
  */
@@ -167,7 +168,7 @@ void drcache_capture_stop(void)
 	drcache_slot_publish(slot, 0, 0, &zero);
 }
 
-/* The counts since drcache_capture_setup(), each read once. */
+/* Read each count since drcache_capture_setup() once. */
 void drcache_capture_counts(unsigned int cpu, u64 counts[DRCACHE_NR_COUNTS])
 {
 	const struct drcache_capture *c = per_cpu_ptr(&drcache_capture, cpu);

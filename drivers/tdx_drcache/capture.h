@@ -6,7 +6,7 @@
 
 struct tdx_drcache_slot;
 
-/* In the order of struct tdx_drcache_stats. */
+/* Same order as in struct tdx_drcache_stats. */
 enum drcache_count {
 	DRCACHE_PUBLISHED,
 	DRCACHE_FILTERED,

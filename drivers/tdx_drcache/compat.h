@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Where kernel versions differ. Each block names what changed, and when. No
- * other file here asks for the version.
+ * Differences between kernel versions. Each block names the change and its version. No
+ * other file here tests the version.
  */
 #ifndef _DRCACHE_COMPAT_H
 #define _DRCACHE_COMPAT_H
 
 #ifndef CONFIG_X86_64
-#error "tdx_drcache is for x86-64: a TDX trust domain runs nothing else"
+#error "tdx_drcache requires x86-64, as a TDX trust domain does"
 #endif
 
 #include <linux/fprobe.h>
@@ -16,7 +16,7 @@
 #include <asm/hardirq.h>
 #include <asm/cpufeatures.h>
 
-/* 6.3: vma->vm_flags is changed by vm_flags_*(). */
+/* 6.3: vm_flags_*() change vma->vm_flags. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
 static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set,
 				vm_flags_t clear)
@@ -25,20 +25,19 @@ static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set,
 }
 #endif
 
-/* 6.8: the kernel says whether it is the host of TDX guests; commit 765a0542fdc7. */
+/* 6.8: the kernel has a feature bit for TDX hosts; commit 765a0542fdc7. */
 #ifdef X86_FEATURE_TDX_HOST_PLATFORM
 #define drcache_is_tdx_host()	boot_cpu_has(X86_FEATURE_TDX_HOST_PLATFORM)
 #else
 #define drcache_is_tdx_host()	false
 #endif
 
-/* Hyper-V's, for symbol_get(): a kernel without CONFIG_HYPERV does not have it. */
+/* Hyper-V's function, for symbol_get(); absent without CONFIG_HYPERV. */
 bool hv_isolation_type_snp(void);
 
 /*
- * 6.5: fprobe handlers take ret_ip.
- * 6.14: they take ftrace_regs, not pt_regs.
- * Before 6.5 the fprobe hook is not there.
+ * 6.5: fprobe handlers take ret_ip. Older kernels have no fprobe hook.
+ * 6.14: fprobe handlers take ftrace_regs instead of pt_regs.
  */
 #if defined(CONFIG_FPROBE) && LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
 #define DRCACHE_FPROBE
@@ -53,13 +52,13 @@ bool hv_isolation_type_snp(void);
 #endif
 
 /*
- * Is the exit handler skipped where RCU is not watching?
- * Before 6.10: always.
- * 6.10: only if the kernel is configured to look; commits b0e28a4b5bec ("ftrace: make
- * extra rcu_is_watching() validation check optional") and e03c05ac9813 ("rethook: honor
+ * True if the kernel may skip the exit handler where RCU is not watching.
+ * Before 6.10: it always does.
+ * 6.10: only if it is configured to check; commits b0e28a4b5bec ("ftrace: make extra
+ * rcu_is_watching() validation check optional") and e03c05ac9813 ("rethook: honor
  * CONFIG_FTRACE_VALIDATE_RCU_IS_WATCHING in rethook_try_get()").
- * 6.14: fprobes use function graph tracing, not rethook. Seen to be skipped on 7.3, whose
- * configuration does not ask for it; so assumed.
+ * 6.14: fprobes use function graph tracing, not rethook. 7.3 skips the handler although
+ * its configuration does not ask for the check, so assume the same for all of these.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0) && \
 	LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0)
@@ -72,8 +71,8 @@ bool hv_isolation_type_snp(void);
 #endif
 
 /*
- * Function-call interrupts that this CPU has had. By 7.3 the members of irq_stat
- * are an array; what is new with it is inc_perf_irq_stat().
+ * The number of function-call interrupts on this CPU. By 7.3 the members of irq_stat are
+ * an array; inc_perf_irq_stat() came with that change, so test for it.
  */
 #ifndef CONFIG_SMP
 #define drcache_call_interrupts()	0

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /dev/tdx_drcache; include/uapi/linux/tdx_drcache.h says what it does.
+ * The /dev/tdx_drcache device. include/uapi/linux/tdx_drcache.h documents its interface.
  */
 #include <linux/build_bug.h>
 #include <linux/capability.h>
@@ -26,11 +26,11 @@
 
 /**
  * struct drcache_file - an open file
- * @lock: at most one BIND at a time
- * @cpu: the vCPU that it is bound to
- * @owner: it owns the vCPU
- * @page: the vCPU's; NULL until it is bound. Set once, with release semantics,
- *	after @cpu and @owner; read with acquire.
+ * @lock: serializes BIND
+ * @cpu: the CPU of the vCPU that the file is bound to
+ * @owner: true if the file owns the vCPU
+ * @page: the vCPU's page; NULL until the file is bound. Set once, with release
+ *	semantics, after @cpu and @owner; read with acquire semantics.
  */
 struct drcache_file {
 	struct mutex lock;	/* see above */
@@ -39,7 +39,7 @@ struct drcache_file {
 	struct page *page;
 };
 
-/* The struct of any ioctl; the first member of each is its size. */
+/* The struct of any ioctl; each starts with its size. */
 union drcache_arg {
 	__u32 size;
 	struct tdx_drcache_info info;
@@ -91,7 +91,7 @@ static int ioctl_bind(struct drcache_file *f, union drcache_arg *arg)
 		return -ENXIO;
 	cpu = array_index_nospec(bind->cpu, nr_cpu_ids);
 
-	/* Another BIND may be waiting for its run page. */
+	/* Killable, because another BIND may hold the lock while it faults in its run page. */
 	if (mutex_lock_killable(&f->lock))
 		return -EINTR;
 	if (f->page)
@@ -141,10 +141,10 @@ static int ioctl_get_stats(struct drcache_file *f, union drcache_arg *arg)
 
 /**
  * struct drcache_ioctl_op - an ioctl
- * @size: of its struct, now
- * @min_size: of its struct in the first version
- * @out: the struct goes back to the caller
- * @execute: does it; the caller's struct is in @arg, what is missing is zero
+ * @size: current size of its struct
+ * @min_size: size of its struct in the first version
+ * @out: copy the struct back to the caller
+ * @execute: handler; @arg holds the caller's struct, zero-extended
  */
 struct drcache_ioctl_op {
 	unsigned int size;
@@ -208,7 +208,7 @@ static int drcache_mmap(struct file *file, struct vm_area_struct *vma)
 
 	if (!page)
 		return -ENOTCONN;
-	/* Not VM_SHARED: that is clear for a file opened read-only. */
+	/* Don't test VM_SHARED: it is clear for a file opened read-only. */
 	if (vma->vm_pgoff || vma->vm_end - vma->vm_start != PAGE_SIZE ||
 	    !(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
@@ -233,7 +233,7 @@ static int drcache_open(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/* A mapping holds the file, so this is after the last munmap(), too. */
+/* A mapping holds the file, so this also runs after the last munmap(). */
 static int drcache_release(struct inode *inode, struct file *file)
 {
 	struct drcache_file *f = file->private_data;
@@ -261,7 +261,7 @@ static struct miscdevice drcache_misc = {
 	.mode	= 0600,
 };
 
-/* The layouts are ABI, the same for 64-bit and 32-bit callers: no padding. */
+/* The layouts are ABI: without padding, they are the same for 32-bit and 64-bit callers. */
 static void build_check_abi(void)
 {
 #define CHECK_LAST(type, last, bytes)					\
@@ -274,7 +274,7 @@ static void build_check_abi(void)
 	CHECK_LAST(tdx_drcache_regs, tsc, 72);
 	CHECK_LAST(tdx_drcache_stats, missed, 56);
 #undef CHECK_LAST
-	/* The counts, for drcache_vcpu_stats(). */
+	/* drcache_vcpu_stats() treats the counts as an array. */
 	BUILD_BUG_ON(offsetofend(struct tdx_drcache_stats, missed) -
 		     offsetof(struct tdx_drcache_stats, published) !=
 		     DRCACHE_NR_COUNTS * sizeof(u64));

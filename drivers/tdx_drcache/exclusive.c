@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Keep a CPU's breakpoint registers from L1 while an L2 has them.
+ * Keep L1's breakpoints off a CPU while its vCPU is exclusive.
  *
- * perf counts the breakpoints that may be on a CPU at the same time, and refuses one
- * more than the CPU has registers. So four that are never enabled leave none for
- * anybody: perf, ptrace and whoever asks in the kernel get ENOSPC, and nobody writes
- * DR0-DR3 or DR7. No register is written for it. kgdb reserves its breakpoints the
- * same way.
+ * perf counts the breakpoints that may be on a CPU at the same time, and allows no more
+ * than the CPU has registers. Four events that are never enabled therefore reserve all
+ * of them without writing a register. perf, ptrace and the kernel's own users then get
+ * ENOSPC, so none of them writes DR0-DR3 or DR7. kgdb reserves its breakpoints the same
+ * way.
  *
- * A breakpoint of a task counts for each CPU, wherever the task is. So this fails
- * while any task has one, and no task can get one meanwhile.
+ * A breakpoint of a task counts on every CPU, wherever the task runs. So the reservation
+ * fails while any task has one, and while it lasts no task can get one.
  */
 #include <linux/err.h>
 #include <linux/hw_breakpoint.h>
@@ -21,20 +21,20 @@
 
 #ifdef CONFIG_HAVE_HW_BREAKPOINT
 
-/* A CPU's slots; NULL where not reserved. Under drcache_bind_lock. */
+/* A CPU's breakpoint slots; NULL if not reserved. Protected by drcache_bind_lock. */
 struct reserved {
 	struct perf_event *events[HBP_NUM];
 };
 
 static DEFINE_PER_CPU(struct reserved, reserved);
 
-/* Can this kernel have it? */
+/* Return true if this kernel supports exclusive vCPUs. */
 bool drcache_exclusive_possible(void)
 {
 	return true;
 }
 
-/* kgdb restores all debug registers of every CPU when it lets the kernel go on. */
+/* kgdb restores the debug registers of every CPU when it resumes the kernel. */
 static bool debugger_is_connected(void)
 {
 #ifdef CONFIG_KGDB
@@ -44,7 +44,7 @@ static bool debugger_is_connected(void)
 #endif
 }
 
-/* The errno for a user of this module. */
+/* Translate perf's errno to BIND's. */
 static int bind_error(int err)
 {
 	switch (err) {
@@ -62,11 +62,11 @@ static int bind_error(int err)
  * drcache_exclusive_reserve() - reserve all breakpoint slots of a CPU
  * @cpu: the CPU, with none reserved yet
  *
- * They stay reserved while the CPU is offline. After a failure some may be reserved,
- * too: drcache_exclusive_release() gives them back in any case.
+ * The slots stay reserved while the CPU is offline. On failure some may be reserved too,
+ * so call drcache_exclusive_release() in any case.
  *
- * Context: May sleep. drcache_bind_lock is held, and cpu_hotplug_lock is not: perf
- * takes locks that are outside of it.
+ * Context: May sleep. Call with drcache_bind_lock held and without cpu_hotplug_lock:
+ * perf's locks nest outside it.
  * Return: 0; -ENOSPC if L1 has a breakpoint that may run there; -EBUSY if a debugger
  * is connected to kgdb; -ENXIO if the CPU is offline; -ENOMEM; -EOPNOTSUPP if the
  * kernel has no breakpoints.
@@ -81,7 +81,7 @@ int drcache_exclusive_reserve(unsigned int cpu)
 	if (debugger_is_connected())
 		return -EBUSY;
 	hw_breakpoint_init(&attr);
-	/* Not an address of the kernel's: perf would ask for capabilities again. */
+	/* With a kernel address, perf would check the caller's capabilities again. */
 	attr.bp_addr = 0;
 	attr.bp_len = HW_BREAKPOINT_LEN_1;
 	attr.bp_type = HW_BREAKPOINT_W;
@@ -96,10 +96,10 @@ int drcache_exclusive_reserve(unsigned int cpu)
 }
 
 /**
- * drcache_exclusive_release() - give L1 a CPU's breakpoint slots back
- * @cpu: the CPU; nothing happens if none is reserved
+ * drcache_exclusive_release() - return a CPU's breakpoint slots to L1
+ * @cpu: the CPU, which may be offline; no-op if no slot is reserved
  *
- * Context: As drcache_exclusive_reserve(); the CPU may be offline.
+ * Context: As drcache_exclusive_reserve().
  */
 void drcache_exclusive_release(unsigned int cpu)
 {
@@ -112,7 +112,7 @@ void drcache_exclusive_release(unsigned int cpu)
 	}
 }
 
-#else /* a kernel without breakpoints: x86 always has them so far */
+#else /* not on x86 so far, which always selects HAVE_HW_BREAKPOINT */
 
 bool drcache_exclusive_possible(void)
 {

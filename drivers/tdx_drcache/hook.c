@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Choose the hook, and keep it in place while anybody owns a vCPU.
+ * Choose a hook, and keep it in place while any vCPU has an owner.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -11,7 +11,7 @@
 
 #include "hook.h"
 
-/* In the order of preference. */
+/* In order of preference. */
 static const struct drcache_hook *const hooks[] = {
 	&drcache_hook_callout,
 	&drcache_hook_fprobe,
@@ -20,14 +20,14 @@ static const struct drcache_hook *const hooks[] = {
 
 static char *hook = "auto";
 module_param(hook, charp, 0444);
-MODULE_PARM_DESC(hook, "how to learn of exits: auto (default), callout, fprobe or return");
+MODULE_PARM_DESC(hook, "how to detect exits: auto (default), callout, fprobe or return");
 
 #define WANTS_ANY "mshv_vtl_set_exit_hook(), traceable mshv_vtl_return_tdx(), or /dev/mshv in a TDX guest"
 
-/* The one that hook= names; NULL for auto. Set at load. */
+/* The hook named by hook=; NULL for auto. Set at load. */
 static const struct drcache_hook *forced;
 
-/* The one in place, and how many owners need it. Under drcache_bind_lock. */
+/* The hook in place, and its number of owners. Protected by drcache_bind_lock. */
 static const struct drcache_hook *placed;
 static unsigned int users;
 
@@ -50,7 +50,7 @@ int __init drcache_hook_init(void)
 	return 0;
 }
 
-/* The module unloads, or could not be loaded. */
+/* Called when the module unloads or fails to load. */
 void drcache_hook_fini(void)
 {
 	unsigned int i;
@@ -61,13 +61,13 @@ void drcache_hook_fini(void)
 	}
 }
 
-/* May the hook be used: this kernel can have it, and hook= does not say otherwise. */
+/* Built in, and not excluded by hook=. */
 static bool is_allowed(const struct drcache_hook *h)
 {
 	return h->place && (!forced || h == forced);
 }
 
-/* TDX_DRCACHE_HOOK_*: the hook in place, or the one that would be. */
+/* Return TDX_DRCACHE_HOOK_* of the hook in place, or else of the first available one. */
 u32 drcache_hook_which(void)
 {
 	const struct drcache_hook *h = READ_ONCE(placed);
@@ -83,8 +83,8 @@ u32 drcache_hook_which(void)
 }
 
 /*
- * Another owner needs the hook. The hook, or an ERR_PTR(): -ENODEV if there is
- * nothing to hook.
+ * Add an owner; place the hook for the first. Return the hook or an ERR_PTR(), -ENODEV
+ * if there is nothing to hook.
  */
 const struct drcache_hook *drcache_hook_get(void)
 {
@@ -100,7 +100,7 @@ const struct drcache_hook *drcache_hook_get(void)
 		h = hooks[i];
 		if (is_allowed(h))
 			ret = h->place();
-		/* Only if there is nothing for it to hook is it the next one's turn. */
+		/* Try the next hook only if this one found nothing to hook. */
 		if (ret != -ENOENT)
 			break;
 	}
@@ -119,7 +119,7 @@ const struct drcache_hook *drcache_hook_get(void)
 	return h;
 }
 
-/* An owner less needs it. */
+/* Drop one owner's reference; remove the hook with the last. */
 void drcache_hook_put(void)
 {
 	if (--users)
@@ -129,14 +129,14 @@ void drcache_hook_put(void)
 	WRITE_ONCE(placed, NULL);
 }
 
-/* This CPU is armed, with interrupts off. */
+/* Arm the hook on this CPU. Interrupts are off. */
 void drcache_hook_arm(bool exclusive)
 {
 	if (placed->arm)
 		placed->arm(exclusive);
 }
 
-/* This CPU is not armed any more; interrupts are off. */
+/* Disarm the hook on this CPU. Interrupts are off. */
 void drcache_hook_disarm(void)
 {
 	if (placed->disarm)

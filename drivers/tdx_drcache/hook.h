@@ -5,29 +5,27 @@
 #include <linux/types.h>
 
 /**
- * struct drcache_hook - a way to learn of exits
+ * struct drcache_hook - a way to detect exits
  * @id: TDX_DRCACHE_HOOK_*
- * @name: for the hook= parameter
- * @wants: what it looks for in the kernel, for the log
- * @needs_run_page: it reads the exit from the owner's run page
- * @native_only: it cannot see the system calls of 32-bit and x32 tasks
- * @untold: exit reasons that it cannot tell from no exit; BIND does not take them
- * @available: could it be placed now? It changes nothing that an owner would notice.
- * @place: from now on have the exits of armed CPUs reported to capture.c; -ENOENT
- *	if there is nothing to hook. NULL if this kernel is built without what the
- *	hook needs; the others are NULL then, too.
- * @remove: when it returns no CPU is in capture.c by this hook, or will be; NULL if
- *	it is so once all are disarmed
- * @arm: this CPU is armed, and its debug registers are the L2's alone if @exclusive;
- *	may be NULL
- * @disarm: this CPU is not armed any more; may be NULL
- * @init: the module loads; may be NULL
- * @fini: the module unloads: undo @init, free what @available and @place have left;
- *	may be NULL
+ * @name: value of the hook= parameter
+ * @wants: what the hook requires of the kernel, for the log
+ * @needs_run_page: the hook reads the exit from the owner's run page
+ * @native_only: the hook cannot recognize system calls of 32-bit and x32 tasks
+ * @untold: exit reasons that the hook cannot tell from no exit; BIND rejects them
+ * @available: return true if the hook could be placed now, without any effect on owners
+ * @place: start reporting the exits of armed CPUs to capture.c; return -ENOENT if there
+ *	is nothing to hook. NULL if the kernel configuration lacks what the hook needs;
+ *	all other operations are then NULL too.
+ * @remove: stop reporting; on return, no CPU runs capture.c on behalf of this hook. NULL
+ *	if disarming all CPUs achieves that.
+ * @arm: arm this CPU; if @exclusive, L1 has no breakpoints on it. May be NULL.
+ * @disarm: disarm this CPU; may be NULL
+ * @init: called when the module loads; may be NULL
+ * @fini: called when the module unloads; undo @init and free what @available and @place
+ *	left behind. May be NULL.
  *
- * Context: @available, @place and @remove may sleep; the latter two are called
- * with drcache_bind_lock held. @arm and @disarm are called on the CPU with
- * interrupts off.
+ * Context: @available, @place and @remove may sleep; the latter two are called with
+ * drcache_bind_lock held. @arm and @disarm run on the CPU with interrupts off.
  */
 struct drcache_hook {
 	u32 id;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The callout hook: the host driver calls us right after TDG.VP.ENTER. See
+ * The callout hook: the host driver calls the module right after TDG.VP.ENTER. See
  * include/linux/tdx_drcache_host.h for the contract.
  */
 #include <linux/module.h>
@@ -10,7 +10,7 @@
 #include "capture.h"
 #include "hook.h"
 
-/* The host driver's, referenced while the hook is placed. */
+/* The host driver's function. The reference is held while the hook is in place. */
 static typeof(&mshv_vtl_set_exit_hook) set_exit_hook;
 
 static bool callout_available(void)

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The fprobe hook: an fprobe on the return of the host driver's function that
- * enters the L2. Interrupts are still off there, and nothing after the exit has
- * touched a debug register, so the capture is exact.
+ * enters the L2. Interrupts are still off there, and nothing has touched a debug
+ * register since the exit, so the capture is exact.
  *
- * Two things can keep the handler from being called, silently. A single ioctl may
- * then have one exit that is seen and a later one that is not, with the same RAX,
- * and the snapshot of the first would pass for the second's.
+ * The kernel may silently skip the handler for two reasons. If it skips the handler
+ * for the second of two exits in one ioctl that have the same RAX, the first exit's
+ * snapshot would pass for the second's.
  *
- *   - kernel.ftrace_enabled is 0. While the hook is placed, a permanent ftrace_ops
- *     is registered, and the sysctl answers EBUSY. It watches a function that is
- *     never called, so that it does not slow down the one that is probed.
- *   - RCU is not watching: some kernels skip the handler then, see compat.h. The
- *     host driver enters the L2 that way in its idle modes, which the VMM asks for
- *     in the run page. On these kernels nothing is published with an idle mode asked
- *     for, and each exit that is seen is a miss.
+ *   - kernel.ftrace_enabled is 0. To prevent that, a permanent ftrace_ops is registered
+ *     while the hook is in place, and the sysctl returns EBUSY. It traces a function
+ *     that is never called, so that it does not slow down the probed one.
+ *   - RCU is not watching: some kernels then skip the handler, see compat.h. The host
+ *     driver enters the L2 that way in its idle modes, which the VMM selects in the run
+ *     page. On these kernels every exit in an idle mode is a miss.
  */
 #include <linux/ftrace.h>
 #include <linux/kprobes.h>
@@ -32,7 +31,7 @@
 
 #define HOOKED	"mshv_vtl_return_tdx"
 
-/* Never called; there to be watched. */
+/* Never called, only traced. */
 static noinline void anchor(void)
 {
 	barrier();
@@ -48,7 +47,7 @@ static void notrace on_anchor(unsigned long ip, unsigned long parent_ip,
 /* Registered while the hook is placed. */
 static struct ftrace_ops anchor_ops = ANCHOR_OPS;
 
-/* For fprobe_available() alone, under its lock. */
+/* Used only by fprobe_available(), under its lock. */
 static struct ftrace_ops trial_anchor_ops = ANCHOR_OPS;
 static struct ftrace_ops trial_ops = { .func = on_anchor };
 
@@ -60,7 +59,7 @@ static int anchor_register(struct ftrace_ops *ops)
 	return ret ?: register_ftrace_function(ops);
 }
 
-/* May the handler have been skipped at some exit with this run page? */
+/* Return true if the kernel may have skipped the handler in this enter mode. */
 static __always_inline bool may_be_blind(const struct mshv_vtl_run *run)
 {
 	return DRCACHE_FPROBE_NEEDS_RCU &&
@@ -107,16 +106,16 @@ static void fprobe_remove(void)
 {
 	unregister_fprobe(&probe);
 	/*
-	 * A handler may still be running: one that RCU watches, which
-	 * synchronize_rcu() waits for, or one in an idle mode. These have
-	 * interrupts off, so a CPU that answers has left it.
+	 * A handler may still be running. synchronize_rcu() waits for one that
+	 * RCU watches, but not for one in an idle mode. That one has interrupts
+	 * off, so a CPU that handles the IPI has left it.
 	 */
 	synchronize_rcu();
 	on_each_cpu(wait_one_cpu, NULL, 1);
 	unregister_ftrace_function(&anchor_ops);
 }
 
-/* Is the function there, is it traceable, and is tracing enabled? */
+/* Check that the function exists, that it is traceable, and that tracing is enabled. */
 static bool fprobe_available(void)
 {
 	static DEFINE_MUTEX(lock);
@@ -124,7 +123,7 @@ static bool fprobe_available(void)
 	bool there;
 
 	mutex_lock(&lock);
-	/* A filter that matches nothing is refused. */
+	/* ftrace rejects a filter that matches nothing. */
 	there = !ftrace_set_filter(&trial_ops, name, sizeof(name) - 1, 1) &&
 		!anchor_register(&trial_anchor_ops);
 	if (there)

@@ -1,36 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The return hook: a user-return notifier, for kernels that have nothing better.
- * It sees the VMM on its way back to user space, long after the exit: interrupts
- * were taken, and other tasks may have run. So it has to know that nobody has
- * touched the debug registers since the L2 left them.
+ * The return hook: a user-return notifier, for kernels where neither other hook works.
+ * It runs when the VMM returns to user space, long after the exit: L1 has taken
+ * interrupts since, and other tasks may have run. So the hook has to make sure that
+ * L1 has not written the debug registers since the exit.
  *
- * L1 writes them when it switches to a task that has breakpoints, when a breakpoint
- * of a CPU comes or goes, and when it handles a #DB, which only a breakpoint brings
- * in kernel mode. The notifier runs at every return to user space of its CPU, and
- * each time notes down
+ * L1 writes them when it switches to a task with breakpoints, when a breakpoint on the
+ * CPU is placed or removed, and when it handles a #DB. In kernel mode only a
+ * breakpoint causes a #DB. The notifier runs at every return to user space on its CPU
+ * and records
  *
- *   - who returned, unless L1 has a breakpoint on the CPU: that may be hit at any
- *     time, which resets DR6 and changes nothing that could be seen here;
- *   - how often that task has been switched away from: the same at the next
- *     return means that no other ran here in between;
- *   - how many function-call interrupts the CPU has had: breakpoints come to it
- *     by these, but for those of the task that runs.
+ *   - the task that returned, unless L1 has a breakpoint on the CPU. A breakpoint may
+ *     be hit at any time, and the hook cannot see that the hit reset DR6.
+ *   - how often that task has been switched away from. If this is unchanged at the
+ *     next return, no other task ran here in between.
+ *   - how many function-call interrupts the CPU has had. They carry every breakpoint
+ *     that is placed on the CPU, except those of the running task.
  *
- * If all are the same when the ioctl that enters the L2 returns as they were when
- * its caller last went to user space, the registers are as the last exit left
- * them. If not, the exit is a miss.
+ * If these are unchanged between the caller's last return to user space and the
+ * return of the ioctl that enters the L2, the registers are as the last exit left
+ * them. Otherwise the exit is a miss.
  *
- * Only the return of that ioctl, with success, captures: at any other, an exit
- * that was missed before would pass for one that is intact now. The caller's own
- * registers tell the ioctl; a VMM that lies there spoils its own snapshots only.
- * If a signal handler is to run first, they are the handler's already. Then there is
- * no capture, and an older snapshot is stale by its time stamp.
+ * Only a successful return of that ioctl captures. At any other return, an exit
+ * missed earlier would look intact. The hook recognizes the ioctl by the caller's saved
+ * registers; a VMM that forges them spoils only its own snapshots. If a signal handler
+ * runs first, the saved registers are already the handler's. Nothing is captured then,
+ * and the time stamp shows that an older snapshot is stale.
  *
- * While the vCPU is exclusive, L1 has no breakpoint that could come with a switch or an
- * interrupt. Then far less has to be looked at, and the exit is a miss only if another
- * task's #DB may have reset DR6: see returns.h. Or if L1 has slept, as a CPU that wakes
- * up gets L1's debug registers.
+ * While the vCPU is exclusive, L1 has no breakpoint that a switch or an interrupt could
+ * bring. The exit is then a miss only if another task's #DB may have reset DR6 (see
+ * returns.h), or if L1 slept, because a CPU that wakes up gets L1's debug registers.
  */
 #include <linux/kprobes.h>
 #include <linux/module.h>
@@ -56,13 +55,14 @@
 #ifdef CONFIG_USER_RETURN_NOTIFIER
 
 /**
- * struct return_cpu - the last return to user space of this CPU
+ * struct return_cpu - the last return to user space on a CPU
  * @urn: the notifier
- * @task: who returned; compared, never followed. NULL if L1 had a breakpoint.
- * @events: its switches and this CPU's function-call interrupts. One sum is enough,
- *	as neither ever goes down.
- * @returns: while exclusive, instead of @task and @events
- * @sleeps: what sleeps was at the last capture while exclusive
+ * @task: the task that returned; only compared, never dereferenced. NULL if L1 had a
+ *	breakpoint.
+ * @events: sum of the task's context switches and the CPU's function-call interrupts.
+ *	The sum suffices because neither ever decreases.
+ * @returns: replaces @task and @events while exclusive
+ * @sleeps: value of the variable sleeps at the last capture while exclusive
  */
 struct return_cpu {
 	struct user_return_notifier urn;
@@ -75,8 +75,8 @@ struct return_cpu {
 static DEFINE_PER_CPU(struct return_cpu, return_cpu);
 
 /*
- * Goes up when L1 starts to go to sleep, and when it is awake again. Odd in between:
- * tasks are frozen and thawed then, maybe on their way back from the L2.
+ * Incremented when L1 starts to suspend or hibernate and when it has resumed. Odd in
+ * between, when tasks are frozen and thawed, perhaps on their way back from the L2.
  */
 static unsigned int sleeps;
 
@@ -99,7 +99,7 @@ static int on_sleep(struct notifier_block *nb, unsigned long event, void *unused
 
 static struct notifier_block sleep_nb = { .notifier_call = on_sleep };
 
-/* As long as the module is loaded: a BIND may be in the middle of a suspend. */
+/* Registered while the module is loaded, because a BIND may happen during a suspend. */
 static void return_init(void)
 {
 	register_pm_notifier(&sleep_nb);
@@ -110,7 +110,7 @@ static void return_fini(void)
 	unregister_pm_notifier(&sleep_nb);
 }
 
-/* Does this CPU return from an ioctl that has entered the L2? */
+/* Return true if the task returns from an ioctl that entered the L2. */
 static __always_inline bool returns_from_l2(const struct pt_regs *regs)
 {
 	return regs->orig_ax == __NR_ioctl &&
@@ -124,7 +124,7 @@ static __always_inline void note_return(struct return_cpu *r, const struct task_
 	r->events = events;
 }
 
-/* An ioctl that has entered the L2 returns. */
+/* Report the exit of the returning ioctl. */
 static __always_inline void capture_if(bool intact)
 {
 	const struct mshv_vtl_run *run = drcache_run_page();
@@ -138,7 +138,7 @@ static __always_inline void capture_if(bool intact)
 		drcache_capture_missed();
 }
 
-/* Not inlined, to save the other returns its stack. */
+/* Not inlined, to keep its stack frame off all other returns. */
 static noinline notrace void capture(struct return_cpu *r, const struct task_struct *task,
 				     u32 events)
 {
@@ -156,12 +156,12 @@ static noinline notrace void capture_exclusive(struct return_cpu *r,
 	bool awake = now == r->sleeps && !(now & 1);
 
 	r->sleeps = now;
-	/* Not the other way round: it counts as a return in any case. */
+	/* Call drcache_returns_exit() first: it must record every return. */
 	capture_if(drcache_returns_exit(&r->returns, task, drcache_read_dr6()) && awake);
 }
 NOKPROBE_SYMBOL(capture_exclusive);
 
-/* Interrupts are off. Every return to user space of this CPU pays for this. */
+/* Called with interrupts off, at every return to user space on this CPU. */
 static notrace void on_user_return(struct user_return_notifier *urn)
 {
 	struct return_cpu *r = container_of(urn, struct return_cpu, urn);
@@ -178,7 +178,7 @@ static notrace void on_user_return(struct user_return_notifier *urn)
 }
 NOKPROBE_SYMBOL(on_user_return);
 
-/* The same while the vCPU is exclusive. */
+/* Used instead while the vCPU is exclusive. */
 static notrace void on_user_return_exclusive(struct user_return_notifier *urn)
 {
 	struct return_cpu *r = container_of(urn, struct return_cpu, urn);
@@ -200,7 +200,7 @@ static void return_arm(bool exclusive)
 {
 	struct return_cpu *r = this_cpu_ptr(&return_cpu);
 
-	/* Nothing of before counts. */
+	/* Forget all earlier returns. */
 	r->task = NULL;
 	drcache_returns_reset(&r->returns);
 	r->sleeps = READ_ONCE(sleeps);
@@ -222,8 +222,8 @@ const struct drcache_hook drcache_hook_return = {
 	.needs_run_page	= true,
 	.native_only	= true,
 	/*
-	 * The host driver writes this one when a halt timer expires, with no L2
-	 * entered: OHCL-Linux-Kernel, mshv_tdx_halt_timer_post().
+	 * The host driver also writes this reason when a halt timer expires and no
+	 * L2 was entered: OHCL-Linux-Kernel, mshv_tdx_halt_timer_post().
 	 */
 	.untold		= BIT_ULL(EXIT_REASON_PREEMPTION_TIMER),
 #ifdef CONFIG_USER_RETURN_NOTIFIER

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tell the hosts apart. Pure: facts go in, their meaning comes out.
+ * Decide whether to load, and which host this is. Pure: works only on its arguments.
  */
 #include <linux/stddef.h>
 #include <uapi/linux/tdx_drcache.h>
@@ -8,28 +8,28 @@
 #include "host.h"
 
 /**
- * drcache_host_refusal() - why the module must not load here
- * @facts: what this kernel is
+ * drcache_host_refusal() - check whether the module may load here
+ * @facts: facts about this kernel
  *
- * Return: the reason, for the log; NULL if there is none.
+ * Return: NULL if it may; otherwise the reason, for the log.
  */
 const char *drcache_host_refusal(const struct drcache_host_facts *facts)
 {
 	if (facts->snp_guest)
-		return "an SEV-SNP guest has its L2's debug registers in the VMSA, not in the CPU";
+		return "an SEV-SNP guest's L2 has its debug registers in the VMSA, not the CPU";
 	if (facts->tdx_host && !facts->tdx_guest)
-		return "this is the TDX host (L0), which never sees a TD's registers; load it in the L1";
+		return "a TDX host (L0) never sees a TD's debug registers; load it in the L1 VMM";
 	return NULL;
 }
 
 /**
- * drcache_host_has_driver() - is there a driver that enters L2s?
- * @emulated: there is one whose L2s are emulated
+ * drcache_host_has_driver() - check for a driver that enters L2s
+ * @emulated: there is a host driver whose L2s are emulated
  * @tdx_guest: this kernel runs in a TDX trust domain
- * @device: there is a device of the name that OpenHCL's driver has. Drivers of other
- *	hosts have it too, so it counts only in a trust domain.
+ * @device: a device with the name that OpenHCL's driver uses exists. Drivers on other
+ *	hosts use it too, so it counts only in a trust domain.
  *
- * Return: whether there is.
+ * Return: true if there is one.
  */
 bool drcache_host_has_driver(bool emulated, bool tdx_guest, bool device)
 {
@@ -37,12 +37,12 @@ bool drcache_host_has_driver(bool emulated, bool tdx_guest, bool device)
 }
 
 /**
- * drcache_host_kind() - TDX_DRCACHE_HOST_*
+ * drcache_host_kind() - determine the kind of host
  * @emulated: there is a host driver whose L2s are emulated
  * @tdx_guest: this kernel runs in a TDX trust domain
- * @hooked: a hook is in place or can be had
+ * @hooked: a hook is in place or available
  *
- * Return: what runs the L2s here.
+ * Return: TDX_DRCACHE_HOST_*.
  */
 u32 drcache_host_kind(bool emulated, bool tdx_guest, bool hooked)
 {

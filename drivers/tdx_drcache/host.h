@@ -7,7 +7,7 @@
 /* Facts that decide whether this kernel can be an L1. */
 struct drcache_host_facts {
 	bool tdx_guest;		/* runs in a TDX trust domain */
-	bool tdx_host;		/* is itself the host of TDX guests */
+	bool tdx_host;		/* is itself a TDX host */
 	bool snp_guest;		/* runs in an SEV-SNP guest */
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Is there a host driver, the driver that enters the L2? A hook that finds one of
- * its functions knows. This is for a hook that finds none.
+ * Find the host driver, which enters the L2, and its kind. The return hook needs the
+ * search because it attaches to none of the driver's functions.
  */
 #include <linux/device.h>
 #include <linux/miscdevice.h>
@@ -13,22 +13,22 @@
 #include "host.h"
 #include "host_driver.h"
 
-/* The name of its misc device: OHCL-Linux-Kernel, drivers/hv/mshv_vtl_main.c. */
+/* The name of OpenHCL's misc device: OHCL-Linux-Kernel, drivers/hv/mshv_vtl_main.c. */
 #define HOST_DRIVER_DEV	"mshv"
 
-/* A misc device of our own, for the class that all of them are in. */
+/* This module's misc device, used to find the class of all misc devices. */
 static const struct miscdevice *own_misc;
 
 /**
- * drcache_host_driver_init() - say where misc devices are found
- * @misc: a device that is registered before drcache_host_driver_present() is called
+ * drcache_host_driver_init() - set the misc device whose class is searched
+ * @misc: must be registered before drcache_host_driver_present() is called
  */
 void __init drcache_host_driver_init(const struct miscdevice *misc)
 {
 	own_misc = misc;
 }
 
-/* Does it have a misc device? */
+/* Return true if there is a misc device with OpenHCL's name. */
 static bool has_device(void)
 {
 	struct device *dev = class_find_device_by_name(own_misc->this_device->class,
@@ -38,7 +38,7 @@ static bool has_device(void)
 	return dev;
 }
 
-/* Is there one whose L2s are emulated? */
+/* Return true if there is a host driver whose L2s are emulated. */
 static bool emulated(void)
 {
 	if (!symbol_get(mshv_vtl_emulated))
@@ -48,12 +48,12 @@ static bool emulated(void)
 }
 
 /**
- * drcache_host_driver_present() - look for any host driver
+ * drcache_host_driver_present() - check for any host driver
  *
  * A trust domain alone is not evidence: most have no L2.
  *
  * Context: May sleep.
- * Return: whether there is one.
+ * Return: true if there is one.
  */
 bool drcache_host_driver_present(void)
 {
@@ -62,8 +62,8 @@ bool drcache_host_driver_present(void)
 }
 
 /**
- * drcache_host_driver_kind() - find out what runs the L2s here
- * @hook: TDX_DRCACHE_HOOK_*: the hook in place, or the one that could be
+ * drcache_host_driver_kind() - determine the kind of host
+ * @hook: TDX_DRCACHE_HOOK_* of the hook in place, or of the one that would be placed
  *
  * Context: May sleep.
  * Return: TDX_DRCACHE_HOST_*.

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * tdx_drcache: when an L2 VM leaves to this L1 kernel, keep its debug registers
- * for the user-space VMM. The way of the data:
+ * tdx_drcache: capture an L2 VM's debug registers when it exits to this L1 kernel, for
+ * the user-space VMM. The data flows one way:
  *
- *   host driver -> hook    when: at which instruction L2 has left
- *               -> capture the exit path, which joins
- *                  exit    whether: was it an exit to capture at
- *                  regs    what the CPU holds
- *                  slot    published under a sequence count
- *               -> dev     read by mmap or ioctl
+ *   host driver -> hook      notices the exit
+ *               -> capture   the exit path, which uses
+ *                  l2_exit   to decide whether to capture
+ *                  regs      to read the CPU
+ *                  slot      to publish under a sequence count
+ *               -> dev       lets the VMM read, by mmap or ioctl
  *
- * vcpu.c has who is bound, and arms the CPUs. Nothing here asks the hypervisor for anything, and nothing
- * writes a debug register.
+ * vcpu.c keeps track of the files bound to each vCPU, and arms the CPUs. The module never
+ * requests anything from the hypervisor and never writes a debug register.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -25,7 +25,7 @@
 #include "host.h"
 #include "vcpu.h"
 
-/* OpenHCL's SNP kernels do not set CC_ATTR_GUEST_SEV_SNP; Hyper-V's own flag tells. */
+/* OpenHCL's SNP kernels do not set CC_ATTR_GUEST_SEV_SNP, only Hyper-V's own flag. */
 static bool __init is_snp_guest(void)
 {
 	bool (*isolation_is_snp)(void);
@@ -82,6 +82,6 @@ static void __exit drcache_exit(void)
 module_init(drcache_init);
 module_exit(drcache_exit);
 
-MODULE_DESCRIPTION("The debug registers of an L2 VM in a TDX trust domain, kept at its exits");
+MODULE_DESCRIPTION("Capture the debug registers of a TDX L2 VM at its exits");
 MODULE_AUTHOR("The tdx-drcache maintainers");
 MODULE_LICENSE("GPL");

@@ -10,9 +10,9 @@
 #include "slot.h"
 
 /*
- * Not get_debugreg(): with PARAVIRT_XXL it is an indirect call, and the asm
- * behind it is not volatile for these registers, so that the compiler may take
- * the value of an earlier read.
+ * Don't use get_debugreg(): with PARAVIRT_XXL it is an indirect call, and its asm
+ * is not volatile for these registers, so the compiler may reuse the value of an
+ * earlier read.
  */
 #define drcache_read_db(n, val)	asm volatile("mov %%db" #n ", %0" : "=r" (val))
 
@@ -25,8 +25,8 @@ static __always_inline u64 drcache_read_dr6(void)
 }
 
 /*
- * Read what this CPU holds. MOV from DR does not exit from an L1 or an L2, and
- * neither does RDTSC.
+ * Read this CPU's debug registers and time stamp counter. Neither MOV from DR nor RDTSC
+ * exits from an L1 or an L2.
  */
 static __always_inline void drcache_sample_read(struct drcache_sample *sample)
 {

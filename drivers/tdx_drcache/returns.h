@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Are the debug registers still as the last L2 exit left them? For a CPU whose
- * breakpoint registers are kept from L1, see exclusive.c. Pure: no hardware.
+ * Determine whether the debug registers are still as the last L2 exit left them, on a
+ * CPU that has no breakpoints of L1 (see exclusive.c). Pure: no hardware.
  *
- * Only a #DB of L1's can have changed one then. It resets DR6, and nothing else. With
- * no breakpoint to hit in the kernel it comes from user mode, and not from the VMM's
- * task, which has been in the kernel since before the exit. So another task had it,
- * which went to user space on this CPU first. DR6 was still the L2's at the first such
- * return after the exit:
+ * Only a #DB in L1 can have changed a register then, and it resets only DR6. Without
+ * breakpoints in the kernel, a #DB comes from user mode. It does not come from the VMM's
+ * task, which has been in the kernel since before the exit. So another task took it, and
+ * that task first returned to user space on this CPU. At the first such return after
+ * the exit, DR6 was still the L2's:
  *
- *   - If no other task went to user space since the VMM's did, DR6 is the L2's.
- *   - If DR6 was the same at each of their returns and is the same now, it is the
- *     L2's, or has the L2's value again.
+ *   - If no other task has returned to user space since the VMM's task did, DR6 is the
+ *     L2's.
+ *   - If DR6 was the same at each of the other tasks' returns and is the same now, it is
+ *     the L2's, or has the L2's value again.
  *
- * All of their returns have to be the same, not the first alone: that may have been
- * before the exit, and the L2 may have left what a #DB leaves.
+ * DR6 must match at all of these returns. The first alone is not enough: it may have been
+ * before the exit, and the L2 may have left the value that a #DB leaves.
  */
 #ifndef _DRCACHE_RETURNS_H
 #define _DRCACHE_RETURNS_H
@@ -24,18 +25,21 @@
 
 struct task_struct;
 
-/* struct drcache_returns::dr6. Not values of DR6, whose bits 4 to 10 are always set. */
-#define DRCACHE_DR6_UNSEEN	0ULL	/* no other returned */
-#define DRCACHE_DR6_UNLIKE	1ULL	/* it was not the same each time */
-#define DRCACHE_DR6_NOBODY	2ULL	/* no task returned yet */
+/*
+ * Special values of struct drcache_returns::dr6. DR6 never has them, because its bits 4
+ * to 10 are always set.
+ */
+#define DRCACHE_DR6_UNSEEN	0ULL	/* no other task has returned */
+#define DRCACHE_DR6_UNLIKE	1ULL	/* DR6 differed between returns */
+#define DRCACHE_DR6_NOBODY	2ULL	/* no task has returned yet */
 
 /**
  * struct drcache_returns - a CPU's returns to user space
- * @task: the last that had entered the L2. As long as none has, the first that returned
- *	at all, and NULL before that. Compared, never followed: when another task has its
- *	address, what is said of @task holds for both.
- * @dr6: DR6 at the returns of others since that of @task, if it was the same each
- *	time; or DRCACHE_DR6_*
+ * @task: the last task that returned after entering the L2. Until there is one, the first
+ *	task that returned at all; NULL before that. Only compared, never dereferenced:
+ *	should another task reuse the address, everything said of @task holds for both.
+ * @dr6: DR6 at the returns of other tasks since @task's, if it was the same each time;
+ *	otherwise DRCACHE_DR6_*
  */
 struct drcache_returns {
 	const struct task_struct *task;
@@ -48,7 +52,10 @@ static __always_inline void drcache_returns_reset(struct drcache_returns *r)
 	r->dr6 = DRCACHE_DR6_NOBODY;
 }
 
-/* A task returns that has not entered the L2. Most are the VMM's own: no DR6 then. */
+/*
+ * Record the return of a task that has not entered the L2. Most often that is @r->task,
+ * for which reading DR6 would be a waste.
+ */
 static __always_inline void drcache_returns_any(struct drcache_returns *r,
 						const struct task_struct *task,
 						u64 (*read_dr6)(void))
@@ -73,10 +80,10 @@ static __always_inline void drcache_returns_any(struct drcache_returns *r,
 }
 
 /**
- * drcache_returns_exit() - a task returns that has entered the L2
- * @r: the CPU's returns until now
+ * drcache_returns_exit() - record the return of a task that has entered the L2
+ * @r: the CPU's earlier returns
  * @task: the task
- * @dr6: DR6 now
+ * @dr6: current DR6
  *
  * Return: true if the debug registers are as the last exit on this CPU left them;
  * false if they may not be.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The VMM's run page, for the hooks that learn from it what an exit was.
+ * The VMM's run page, for the hooks that read RAX and the entry RCX from it.
  */
 #include <linux/err.h>
 #include <linux/kprobes.h>
@@ -12,11 +12,11 @@
 
 /**
  * struct run_page - the run page of a CPU's owner
- * @run: the page, while the CPU is armed. Not trusted: user space writes it at any
- *	time. Written by this CPU with interrupts off, or while it is offline.
- * @page: the page, pinned; NULL if there is none. Under drcache_bind_lock.
- * @mm: the owner's, held so that no other has its address; compared only. There while
- *	@page is.
+ * @run: address of the page while the CPU is armed. The contents are untrusted: user space
+ *	may write them at any time. The pointer is written by this CPU with interrupts off.
+ * @page: the pinned page; NULL if there is none. Protected by drcache_bind_lock.
+ * @mm: the owner's mm, set while @page is. Only compared; the reference keeps another mm
+ *	from reusing its address.
  */
 struct run_page {
 	const struct mshv_vtl_run *run;
@@ -27,15 +27,15 @@ struct run_page {
 static DEFINE_PER_CPU(struct run_page, run_page);
 
 /**
- * drcache_run_page_pin() - pin the page that the caller says is its run page
- * @addr: its address in the caller's memory, page-aligned; 0 for none
+ * drcache_run_page_pin() - pin the caller's run page
+ * @addr: page-aligned user address; 0 for none
  *
- * The fault may take as long as the caller likes: it may have a userfaultfd on the
- * range. So no lock that anybody else needs may be held.
+ * The caller controls how long the fault takes, for example with userfaultfd. So call
+ * this without any lock that another process needs.
  *
- * Context: May sleep; a fatal signal ends the wait. In the caller's process.
- * Return: the page, for drcache_run_page_unpin(); NULL if @addr is 0; -EFAULT if
- * nothing writable is there; -ENOMEM.
+ * Context: May sleep; a fatal signal ends the wait. Must run in the caller's process.
+ * Return: the page, for drcache_run_page_unpin(); NULL if @addr is 0; ERR_PTR(-EFAULT)
+ * if there is no writable memory; ERR_PTR(-ENOMEM).
  */
 struct page *drcache_run_page_pin(u64 addr)
 {
@@ -51,7 +51,7 @@ struct page *drcache_run_page_pin(u64 addr)
 }
 
 /**
- * drcache_run_page_unpin() - let go of a pinned page
+ * drcache_run_page_unpin() - unpin a page
  * @page: the page; NULL is ignored
  */
 void drcache_run_page_unpin(struct page *page)
@@ -62,8 +62,8 @@ void drcache_run_page_unpin(struct page *page)
 
 /**
  * drcache_run_page_give() - give a CPU its owner's run page
- * @cpu: the CPU, which is not armed and has none
- * @page: the page, pinned: drcache_run_page_take() unpins it
+ * @cpu: the CPU, not armed and without a run page
+ * @page: the pinned page; drcache_run_page_take() unpins it
  *
  * Context: In the owner's process, with drcache_bind_lock held.
  */
@@ -77,8 +77,8 @@ void drcache_run_page_give(unsigned int cpu, struct page *page)
 }
 
 /**
- * drcache_run_page_take() - take a CPU's run page away and unpin it
- * @cpu: the CPU, which is not armed; nothing happens if it has none
+ * drcache_run_page_take() - take away a CPU's run page and unpin it
+ * @cpu: the CPU, not armed; no-op if it has no run page
  *
  * Context: May sleep, with drcache_bind_lock held.
  */
@@ -94,7 +94,7 @@ void drcache_run_page_take(unsigned int cpu)
 	r->mm = NULL;
 }
 
-/* This CPU is armed. Interrupts are off. */
+/* Arm this CPU. Interrupts are off. */
 void drcache_run_page_start(void)
 {
 	struct run_page *r = this_cpu_ptr(&run_page);
@@ -102,16 +102,16 @@ void drcache_run_page_start(void)
 	WRITE_ONCE(r->run, r->page ? page_address(r->page) : NULL);
 }
 
-/* This CPU is not armed any more. Interrupts are off. */
+/* Disarm this CPU. Interrupts are off. */
 void drcache_run_page_stop(void)
 {
 	this_cpu_write(run_page.run, NULL);
 }
 
 /**
- * drcache_run_page() - the run page of this CPU's owner
+ * drcache_run_page() - get the run page of this CPU's owner
  *
- * Context: Interrupts off, and it may be read as long as they are.
+ * Context: Interrupts off. The page may be read only while they stay off.
  * Return: the run page; NULL if the CPU is not armed.
  */
 notrace const struct mshv_vtl_run *drcache_run_page(void)
@@ -120,7 +120,7 @@ notrace const struct mshv_vtl_run *drcache_run_page(void)
 }
 NOKPROBE_SYMBOL(drcache_run_page);
 
-/* Is the current task of the owner's process? The CPU is armed, and interrupts off. */
+/* Return true if the current task belongs to the owner's process. Interrupts are off. */
 bool notrace drcache_run_page_is_mine(void)
 {
 	return current->mm == this_cpu_read(run_page.mm);

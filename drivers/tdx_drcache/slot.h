@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Publish and read a slot. Pure: memory and barriers.
+ * Publish and read a slot. Pure: only memory and barriers.
  *
- * One writer: the CPU that the slot is of, with interrupts off, or whoever has
- * made sure that this CPU does not write. Any number of readers, in the kernel
- * and in user space, which can only read.
+ * There is one writer, the CPU that the slot belongs to, with interrupts off. There may
+ * be any number of readers, in the kernel and in user space.
  *
  *   writer                            reader
  *   ------                            ------
@@ -14,12 +13,11 @@
  *      smp_store_release()            E: load seq
  *   C: seq = even
  *
- * The release at C pairs with the acquire at D: a reader that sees C's even seq
- * sees all of B. The smp_wmb() pairs with the smp_rmb(): a reader that saw
- * anything of B sees A's odd seq, or a later one, at E, and retries.
+ * The release at C pairs with the acquire at D: a reader that sees C's even seq sees
+ * all of B. The smp_wmb() pairs with the smp_rmb(): a reader that saw any store of B
+ * sees A's odd seq, or a later one, at E, and retries.
  *
- * A seqcount_t is not used because the layout is ABI and the reader is not the
- * kernel's.
+ * This is not a seqcount_t because the layout is ABI and user space reads it.
  */
 #ifndef _DRCACHE_SLOT_H
 #define _DRCACHE_SLOT_H
@@ -31,8 +29,8 @@
 #include <uapi/linux/tdx_drcache.h>
 
 /*
- * The hardware's part of a snapshot. Scalars, not an array, so that it stays in the CPU's
- * registers on the way to the slot.
+ * The part of a snapshot that is read from the hardware. The members are scalars, not an
+ * array, so that they stay in CPU registers on the way to the slot.
  */
 struct drcache_sample {
 	u64 db0, db1, db2, db3, dr6, tsc;
@@ -42,7 +40,7 @@ static __always_inline void
 drcache_slot_publish(struct tdx_drcache_slot *slot, u32 flags, u64 exit_rax,
 		     const struct drcache_sample *sample)
 {
-	/* Nobody else writes seq. To read it twice is cheaper than to keep it. */
+	/* Nobody else writes seq. Reading it twice is cheaper than keeping it. */
 	WRITE_ONCE(slot->seq, slot->seq + 1);
 	smp_wmb();	/* pairs with smp_rmb() in drcache_slot_read() */
 	WRITE_ONCE(slot->flags, flags);
@@ -58,8 +56,8 @@ drcache_slot_publish(struct tdx_drcache_slot *slot, u32 flags, u64 exit_rax,
 }
 
 /*
- * Take the snapshot's VALID. No other member changes, so a reader gets the
- * snapshot of before or none, and seq need not count it.
+ * Clear VALID. No other member changes, so a reader gets either the old snapshot or
+ * none, and seq need not change.
  */
 static __always_inline void drcache_slot_invalidate(struct tdx_drcache_slot *slot)
 {
@@ -68,13 +66,13 @@ static __always_inline void drcache_slot_invalidate(struct tdx_drcache_slot *slo
 
 /**
  * drcache_slot_read() - read a slot by the reader's contract
- * @slot: what to read
- * @min_tsc: only a snapshot with at least this tsc will do; 0 for any
- * @snap: where to
+ * @slot: the slot
+ * @min_tsc: the lowest acceptable tsc; 0 accepts any
+ * @snap: output, valid only on success
  *
  * Return: 0; -ENODATA if there is no valid snapshot; -ESTALE if it is older than
- * @min_tsc; -EAGAIN if the slot was being written at each of
- * TDX_DRCACHE_READ_RETRIES tries. @snap means something only with 0.
+ * @min_tsc; -EAGAIN if the slot was being written on each of
+ * TDX_DRCACHE_READ_RETRIES attempts.
  */
 static inline int drcache_slot_read(const struct tdx_drcache_slot *slot,
 				    u64 min_tsc, struct tdx_drcache_slot *snap)

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The vCPUs: their pages, who is bound to them, and the CPUs that come and go.
+ * The vCPUs: their pages, the files bound to them, and CPU hotplug.
  *
  * Locks, outermost first:
  *
- *   drcache_bind_lock    who is bound, the hook's users, who is exclusive
+ *   drcache_bind_lock    the bound files, the hook's users, and exclusive vCPUs
  *   cpu_hotplug_lock     whether a CPU is armed
  *
- * cpu_hotplug_lock is taken for reading here, and the hotplug callbacks run
- * with it taken for writing. Placing and removing a hook takes it as well, and
- * perf's locks, for what is exclusive, are outside of it. So these are done outside
- * of it.
+ * This file takes cpu_hotplug_lock for reading; the hotplug callbacks run with it held
+ * for writing. Hooks must be placed and removed without it, because that takes it too.
+ * Breakpoint slots must be reserved and released without it, because perf's locks nest
+ * outside it.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -33,13 +33,13 @@
 
 /**
  * struct drcache_vcpu - a vCPU
- * @page: the page that is mapped; there while @users is not 0
- * @users: files bound to this vCPU
- * @owned: one of them owns it. Also under cpu_hotplug_lock.
- * @exclusive: L1's breakpoints are kept off its CPU. Changed while that is not armed;
- *	read by GET_STATS without a lock.
+ * @page: the mapped page; allocated while @users is not 0
+ * @users: number of files bound to this vCPU
+ * @owned: one of them owns it; also protected by cpu_hotplug_lock
+ * @exclusive: L1's breakpoints are kept off its CPU. Changes only while the CPU is not
+ *	armed; GET_STATS reads it without a lock.
  *
- * All under drcache_bind_lock.
+ * drcache_bind_lock protects all members.
  */
 struct drcache_vcpu {
 	struct page *page;
@@ -50,13 +50,13 @@ struct drcache_vcpu {
 
 static DEFINE_PER_CPU(struct drcache_vcpu, drcache_vcpu);
 
-/* Protects who is bound to a vCPU; see above. */
+/* Protects struct drcache_vcpu and the hook; see above. */
 static DEFINE_MUTEX(drcache_bind_lock);
 
 /* Dynamic hotplug state. */
 static int cpuhp_state;
 
-/* vcpu_arm() and vcpu_disarm() run on the CPU of @info, a vCPU, with interrupts off. */
+/* vcpu_arm() and vcpu_disarm() run on the CPU of the vCPU @info, with interrupts off. */
 static void vcpu_arm(void *info)
 {
 	const struct drcache_vcpu *v = info;
@@ -73,7 +73,7 @@ static void vcpu_disarm(void *info)
 	drcache_capture_stop();
 }
 
-/* TDX_DRCACHE_FEATURE_* */
+/* Return TDX_DRCACHE_FEATURE_*. */
 u64 drcache_vcpu_features(void)
 {
 	return drcache_exclusive_possible() ? TDX_DRCACHE_FEATURE_EXCLUSIVE : 0;
@@ -97,7 +97,7 @@ static struct page *page_create(unsigned int cpu)
 	return page;
 }
 
-/* The CPU is not armed any more: let go of what the owner brought. */
+/* Release everything acquired for the owner. The CPU must be disarmed. */
 static void vcpu_put_owner(struct drcache_vcpu *v, unsigned int cpu)
 {
 	drcache_exclusive_release(cpu);
@@ -106,7 +106,7 @@ static void vcpu_put_owner(struct drcache_vcpu *v, unsigned int cpu)
 	drcache_hook_put();
 }
 
-/* Can the hook serve what the caller wants, and the caller? */
+/* Check that the hook supports the request and the caller's kind of system calls. */
 static int vcpu_check_hook(const struct drcache_hook *hook,
 			   const struct tdx_drcache_bind *bind)
 {
@@ -116,8 +116,8 @@ static int vcpu_check_hook(const struct drcache_hook *hook,
 }
 
 /*
- * Make the vCPU owned and arm its CPU; -ENXIO if that is offline. A run page that
- * the hook needs is taken over, and *@run_page set to NULL.
+ * Make the vCPU owned and arm its CPU; -ENXIO if the CPU is offline. If the hook needs
+ * the run page, take it over and set *@run_page to NULL.
  */
 static int vcpu_own(struct drcache_vcpu *v, unsigned int cpu,
 		    const struct tdx_drcache_bind *bind, struct page **run_page)
@@ -169,7 +169,7 @@ err_put_owner:
 static void vcpu_disown(struct drcache_vcpu *v, unsigned int cpu)
 {
 	cpus_read_lock();
-	/* An offline CPU is disarmed already. */
+	/* An offline CPU is already disarmed. */
 	smp_call_function_single(cpu, vcpu_disarm, v, true);
 	v->owned = false;
 	cpus_read_unlock();
@@ -177,14 +177,13 @@ static void vcpu_disown(struct drcache_vcpu *v, unsigned int cpu)
 }
 
 /**
- * drcache_vcpu_bind() - another file is bound to a vCPU
- * @bind: what the caller wants, checked
- * @cpu: its cpu, below nr_cpu_ids
+ * drcache_vcpu_bind() - bind a file to a vCPU
+ * @bind: the validated request
+ * @cpu: @bind's CPU, below nr_cpu_ids
  *
- * Context: May sleep. In the process of the owner.
- * Return: the vCPU's page, with a reference for the file that is
- * drcache_vcpu_unbind()'s to drop; or an ERR_PTR() as listed at
- * TDX_DRCACHE_BIND.
+ * Context: May sleep. Must run in the caller's process.
+ * Return: the vCPU's page, which stays allocated until drcache_vcpu_unbind(); or an
+ * ERR_PTR() with an errno listed at TDX_DRCACHE_BIND.
  */
 struct page *drcache_vcpu_bind(const struct tdx_drcache_bind *bind, unsigned int cpu)
 {
@@ -219,9 +218,9 @@ out:
 }
 
 /**
- * drcache_vcpu_unbind() - a file that was bound is gone, and its mappings
+ * drcache_vcpu_unbind() - unbind a file whose mappings are gone
  * @cpu: as given to drcache_vcpu_bind()
- * @owner: it was the owner
+ * @owner: true if the file was the owner
  *
  * Context: May sleep.
  */
@@ -237,18 +236,18 @@ void drcache_vcpu_unbind(unsigned int cpu, bool owner)
 	mutex_unlock(&drcache_bind_lock);
 }
 
-/* Fill in the counts, and how the vCPU is owned now. */
+/* Fill in the counts, and whether the vCPU is exclusive now. */
 void drcache_vcpu_stats(unsigned int cpu, struct tdx_drcache_stats *stats)
 {
 	struct drcache_vcpu *v = per_cpu_ptr(&drcache_vcpu, cpu);
 
 	stats->flags = READ_ONCE(v->exclusive) ? TDX_DRCACHE_STATS_EXCLUSIVE : 0;
-	/* The counts are an array there, too; dev.c checks that it has no gap. */
+	/* The counts form an array in @stats too; dev.c checks that it has no gap. */
 	drcache_capture_counts(cpu, (void *)stats +
 			       offsetof(struct tdx_drcache_stats, published));
 }
 
-/* On the CPU, before any task runs there. */
+/* Runs on the CPU, before any user task does. */
 static int vcpu_online(unsigned int cpu)
 {
 	struct drcache_vcpu *v = this_cpu_ptr(&drcache_vcpu);
@@ -262,7 +261,7 @@ static int vcpu_online(unsigned int cpu)
 	return 0;
 }
 
-/* On the CPU. A task that still runs there is not captured any more. */
+/* Runs on the CPU. Tasks may still run there; their exits are no longer captured. */
 static int vcpu_offline(unsigned int cpu)
 {
 	struct drcache_vcpu *v = this_cpu_ptr(&drcache_vcpu);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The interface of tdx_emul.ko to the stand-in for the host driver.
+ * The interface between tdx_emul.ko and the stand-in for the host driver.
  */
 #ifndef _LINUX_TDX_EMUL_H
 #define _LINUX_TDX_EMUL_H
@@ -10,7 +10,7 @@
 
 struct page;
 
-/* The L2's memory is at most this long: eight page tables. */
+/* The maximum size of the L2's memory, which takes eight page tables. */
 #define TDX_EMUL_PAGES_MAX	(8 * 512)
 
 int tdx_emul_set_memory(struct page **pages, unsigned long nr_pages);

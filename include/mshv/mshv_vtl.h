@@ -5,9 +5,9 @@
  * Source, in OHCL-Linux-Kernel (6.12 to 7.2 based): include/uapi/linux/mshv.h
  * (f53f8d5364f0) for the ioctls, drivers/hv/mshv_vtl.h as of
  * drivers/hv/mshv_vtl_main.c (00d95ddb1b73) for the run page, and the definitions
- * of struct hv_register_assoc. OpenVMM's hcl crate mirrors them. The run page has
- * no version field; both sides assert its offsets. l2_tsc_deadline and
- * offload_flags are newer than the rest: until then they were padding.
+ * of struct hv_register_assoc. OpenVMM's hcl crate mirrors them. The run page has no
+ * version field; both sides assert its offsets. l2_tsc_deadline and offload_flags are
+ * newer than the other members and were padding before.
  */
 #ifndef _MSHV_MSHV_VTL_H
 #define _MSHV_MSHV_VTL_H
@@ -24,7 +24,7 @@
 #define MSHV_CAP_DR6_SHARED		3
 #define MSHV_CAP_LOWER_VTL_TIMER_VIRT	4
 
-/* One register: its name, and its value of 16 bytes. */
+/* A register's name and its 16-byte value. */
 struct hv_register_assoc {
 	__u32 name;
 	__u32 pad[3];
@@ -42,19 +42,19 @@ struct mshv_vp_registers {
 	__u64 regs_ptr;
 };
 
-/* Input in all but the last two, output in all. */
+/* All members are outputs; all but the last two are also inputs. */
 struct mshv_tdcall {
 	__u64 rax, rcx, rdx, r8, r9;
 	__u64 r10_out, r11_out;
 };
 
-/* A wake-up of @fd's file cancels the run of @cpu. */
+/* A wake-up on @fd cancels the run of @cpu. */
 struct mshv_vtl_set_poll_file {
 	__u32 cpu;
 	__u32 fd;
 };
 
-/* The CPUs in the mask of @len bytes are interrupted. */
+/* Interrupt the CPUs in the mask, which has @len bytes. */
 struct mshv_kick_cpus {
 	__u64 len;
 	__u64 cpu_mask_ptr;
@@ -64,10 +64,10 @@ struct mshv_kick_cpus {
 #define MSHV_KICK_CPUS_FLAG_WAIT_FOR_CPUS	0x1
 #define MSHV_KICK_CPUS_FLAG_CANCEL_CPU_RUN	0x2
 
-/* Of /dev/mshv itself. */
+/* ioctls of /dev/mshv */
 #define MSHV_CHECK_EXTENSION		_IOW(MSHV_IOCTL, 0x00, __u32)
 #define MSHV_CREATE_VTL			_IOR(MSHV_IOCTL, 0x1D, char)
-/* Of the file that MSHV_CREATE_VTL makes. */
+/* ioctls of the file that MSHV_CREATE_VTL creates */
 #define MSHV_GET_VP_REGISTERS		_IOWR(MSHV_IOCTL, 0x05, struct mshv_vp_registers)
 #define MSHV_SET_VP_REGISTERS		_IOW(MSHV_IOCTL, 0x06, struct mshv_vp_registers)
 #define MSHV_VTL_SET_POLL_FILE		_IOW(MSHV_IOCTL, 0x25, struct mshv_vtl_set_poll_file)
@@ -75,7 +75,7 @@ struct mshv_kick_cpus {
 #define MSHV_VTL_TDCALL			_IOWR(MSHV_IOCTL, 0x32, struct mshv_tdcall)
 #define MSHV_VTL_KICK_CPU		_IOW(MSHV_IOCTL, 0x38, struct mshv_kick_cpus)
 
-/* Written by the VMM; @update is cleared when the kernel has taken the deadline. */
+/* Written by the VMM. The kernel clears @update when it takes over the deadline. */
 struct tdx_l2_tsc_deadline {
 	__u64 deadline;			/* 0: disarmed */
 	__u8 update;			/* MSHV_VTL_TDX_L2_DEADLINE_UPDATE */
@@ -86,11 +86,11 @@ struct tdx_l2_tsc_deadline {
 #define MSHV_VTL_TDX_L2_DEADLINE_UPDATE		0x1
 
 /*
- * The run page, one per CPU, mapped from the VTL's file at page offset = cpu. Only
- * members used here have a name. exit_info to reserved4 is struct tdx_vp_context.
+ * The run page, one per CPU, mapped from the VTL's file at page offset = CPU. Only the
+ * members used here have names. struct tdx_vp_context spans exit_info to reserved4.
  */
 struct mshv_vtl_run {
-	__u32 cancel;			/* not 0: leave with EINTR */
+	__u32 cancel;			/* not 0: return EINTR */
 	__u32 reserved0;
 	__u32 flags;			/* MSHV_VTL_RUN_FLAG_* */
 	__u8 scan_proxy_irr;
@@ -108,12 +108,12 @@ struct mshv_vtl_run {
 	__u8 reserved4[16];
 };
 
-/* No L2 is entered: the CPU halts until an interrupt or the L2's TSC deadline. */
+/* Halt the CPU until an interrupt or the L2's TSC deadline; do not enter an L2. */
 #define MSHV_VTL_RUN_FLAG_HALTED		0x01
 
 /* Handle pending interrupts, HLT and the guest idle MSR in the kernel. */
 #define MSHV_VTL_OFFLOAD_FLAG_INTR_INJECT	0x01
-/* Handle writes of the x2APIC's ICR in the kernel; not by the stand-in. */
+/* Handle writes of the x2APIC's ICR in the kernel; the stand-in does not support this. */
 #define MSHV_VTL_OFFLOAD_FLAG_X2APIC		0x02
 /* Reasons for HALTED. The kernel sets the last two. */
 #define MSHV_VTL_OFFLOAD_FLAG_HALT_OTHER	0x20
@@ -121,10 +121,10 @@ struct mshv_vtl_run {
 #define MSHV_VTL_OFFLOAD_FLAG_HALT_IDLE		0x80
 
 /*
- * How the L2 is entered, each time within one ioctl: bits 3:0 of enter_mode. On TDX
- * the host driver does not use bits 7:4: it enters again, after an exit that it
- * handles itself, in the same mode (mshv_vtl_ioctl_return_to_lower_vtl(), where
- * `reenter` is for the non-TDX branch alone). In the idle modes RCU is not watching.
+ * Bits 3:0 of enter_mode select how every entry within one ioctl enters the L2. On TDX
+ * the host driver ignores bits 7:4: after an exit that it handles itself, it reenters in
+ * the same mode (in mshv_vtl_ioctl_return_to_lower_vtl() only the non-TDX branch uses
+ * `reenter`). In the idle modes RCU is not watching.
  */
 #define MSHV_ENTER_MASK			0x0f
 #define MSHV_ENTER_FAST			0
@@ -152,10 +152,10 @@ _Static_assert(sizeof(struct mshv_vtl_run) == 1296, "end of struct tdx_vp_contex
 _Static_assert(sizeof(struct mshv_kick_cpus) == 24, "packed in OHCL");
 
 /*
- * Not OHCL's: the stand-in's own ioctl, in place of MSHV_ADD_VTL0_MEMORY. Makes
- * a buffer of the caller's the memory of the L2, from guest physical address 0.
- * @addr and @length are multiples of the page size. Once for a VTL's file, and
- * for one file at a time: else EBUSY.
+ * An ioctl of the stand-in, not in OHCL, which replaces MSHV_ADD_VTL0_MEMORY. It makes a
+ * buffer of the caller's the L2's memory, starting at guest physical address 0. @addr
+ * and @length are multiples of the page size. Each VTL file can do this once, and only
+ * one file at a time can have memory; otherwise it fails with EBUSY.
  */
 struct mshv_vtl_emul_memory {
 	__u64 addr;
@@ -165,8 +165,8 @@ struct mshv_vtl_emul_memory {
 #define MSHV_VTL_EMUL_SET_MEMORY	_IOW(MSHV_IOCTL, 0xF0, struct mshv_vtl_emul_memory)
 
 /*
- * Neither: DR0-DR3 and DR6 of this CPU by one ioctl, in a struct as long as KVM's
- * for KVM_GET_DEBUGREGS. What such an interface would cost is to be known.
+ * Another ioctl of the stand-in, not in OHCL: read this CPU's DR0-DR3 and DR6 at once,
+ * into a struct as long as KVM_GET_DEBUGREGS's. It shows the cost of such an interface.
  */
 struct mshv_vtl_emul_debugregs {
 	__u64 db[4];

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: ((GPL-2.0 WITH Linux-syscall-note) OR MIT) */
 /*
- * The part of the TDX module's guest-side ABI that has to do with TD
- * partitioning: TDG.VP.ENTER, TDG.VP.RD and TDG.VP.WR. Numbers and layouts
- * only.
+ * The subset of the TDX module's guest-side ABI for TD partitioning: TDG.VP.ENTER,
+ * TDG.VP.RD and TDG.VP.WR. Numbers and layouts only.
  *
- * Source: intel/tdx-module, commit 1666adc494dbea5db99895f37125a338c20bec5a, named
- * at each part below; src/td_dispatcher/vm_exits/tdg_vp_rd_wr.c of the 1.5 line (commit
- * e18f1edc999e3afe26a6b86e4ce7ba37838d1dad) does the same.
+ * Source: intel/tdx-module, commit 1666adc494dbea5db99895f37125a338c20bec5a; each part
+ * below names its file. src/td_dispatcher/vm_exits/tdg_vp_rd_wr.c of the 1.5 line (commit
+ * e18f1edc999e3afe26a6b86e4ce7ba37838d1dad) agrees.
  */
 #ifndef _TDX_TDG_VP_H
 #define _TDX_TDG_VP_H
@@ -14,7 +13,7 @@
 #include <linux/types.h>
 
 /*
- * Leaf numbers, in RAX bits 15:0; bits 23:16 are the version, 0 here, and the others
+ * Leaf numbers, in RAX bits 15:0. Bits 23:16 are the version, 0 here; the other bits are
  * reserved. Source: include/tdx_api_defs.h, tdcall_leaf_opcode_t.
  */
 #define TDX_LEAF_VP_RD			9
@@ -23,9 +22,9 @@
 #define TDX_LEAF_MASK			0xffffull
 
 /*
- * The entry RCX of TDG.VP.ENTER: bits 53:52 are the VM index, 1 to the number of L2 VMs,
- * at most 3; bits 1:0 ask for an invalidation; the others are reserved. RDX, the physical
- * address of L2_ENTER_GUEST_STATE, is aligned. It is looked at first.
+ * The entry RCX of TDG.VP.ENTER. Bits 53:52 are the VM index, from 1 to the number of L2
+ * VMs, which is at most 3. Bits 1:0 request an invalidation. The other bits are reserved.
+ * RDX, the physical address of L2_ENTER_GUEST_STATE, must be aligned and is checked first.
  * Source: src/td_transitions/tdg_vp_enter.c.
  */
 #define TDX_ENTRY_INVEPT_MASK		3ull
@@ -35,10 +34,10 @@
 #define TDX_L2_STATE_ALIGN		256
 
 /*
- * RAX after TDG.VP.ENTER is class << 32 | VMX exit reason. With
- * PENDING_INTERRUPT no L2 ran: the low half is 0 and is not a reason. From ERROR on it
- * is an error, which changes RAX alone; but L2_VM_ENTRY_FAILED, of TDX 2.0, writes all
- * registers, and the L2 may have run before.
+ * RAX after TDG.VP.ENTER is class << 32 | VMX exit reason. With PENDING_INTERRUPT no L2
+ * ran, and the low half is 0 but not a reason. Classes from ERROR on are errors, which
+ * change only RAX. The exception is L2_VM_ENTRY_FAILED of TDX 2.0: it writes all
+ * registers, and the L2 may have run before it.
  * Source: include/auto_gen_2_0/tdx_error_codes_defs.h, src/td_transitions/td_exit.c.
  */
 #define TDX_CLASS_SHIFT				32
@@ -49,14 +48,14 @@
 #define TDX_CLASS_PENDING_INTERRUPT		0x1120u
 #define TDX_CLASS_ERROR				0x80000000u
 #define TDX_CLASS_L2_VM_ENTRY_FAILED		0x80001103u
-/* Bits 15:0 are the basic reason; bit 31: the VM entry failed, no L2 ran. */
+/* Bits 15:0 are the basic reason. Bit 31 means that the VM entry failed and no L2 ran. */
 #define TDX_BASIC_REASON_MASK		0xffffu
 #define TDX_ENTRY_FAILURE		(1u << 31)
 /* The basic reason of L2_VM_ENTRY_FAILED. */
 #define TDX_REASON_ENTRY_FAILED		0xffffu
 
 /*
- * Errors. OPERAND_INVALID has the operand that is wrong in bits 31:0.
+ * Errors. OPERAND_INVALID has the number of the invalid operand in bits 31:0.
  * Source: include/auto_gen_2_0/tdx_error_codes_defs.h, src/common/helpers/error_reporting.h.
  */
 #define TDX_STATUS_OPERAND_INVALID	0xC000010000000000ull
@@ -71,15 +70,15 @@
 #define TDX_OPERAND_RDX			2
 
 /*
- * TDG.VP.RD and TDG.VP.WR: RCX must be 0, and RDX is a metadata field's identifier. R8
- * returns its value, before a write, and 0 on error. RD returns the next field's
- * identifier in RDX, or FIELD_ID_NONE if there is none and on error; asked for
- * FIELD_ID_NONE, it returns the first. WR leaves RDX; of R8 it writes the bits set in R9.
- * Source: src/td_dispatcher/vm_exits/tdg_vp_rd_wr.c.
+ * TDG.VP.RD and TDG.VP.WR take RCX = 0 and a metadata field's identifier in RDX. In R8
+ * they return the field's value, for a write the old one, or 0 on error. RD returns the
+ * next field's identifier in RDX, or FIELD_ID_NONE on error or if there is none. Given
+ * FIELD_ID_NONE, it returns the first field's. WR leaves RDX unchanged and writes those
+ * bits of R8 that are set in R9. Source: src/td_dispatcher/vm_exits/tdg_vp_rd_wr.c.
  *
- * The VMCS of L2 VM n has class 36 + 8 * (n - 1), and the VMCS encoding as field code.
- * The context and the element size are not looked at, the numbers of elements and fields
- * after the first must be 0. Source: src/common/metadata_handlers/metadata_generic.c,
+ * The VMCS of L2 VM n has class 36 + 8 * (n - 1), and the field code is the VMCS encoding.
+ * The context and the element size are ignored. The numbers of further elements and
+ * fields must be 0. Source: src/common/metadata_handlers/metadata_generic.c,
  * include/auto_gen_2_0/td_l2_vmcs_fields_lookup.c and tdvps_fields_lookup.h; OHCL's
  * drivers/hv/mshv_vtl_main.c (struct tdx_extended_field_code) agrees.
  */
@@ -100,7 +99,7 @@
 	(TDX_MD_CLASS_L2_VMCS(vm) | TDX_MD_CONTEXT_VP |			\
 	 TDX_MD_64BIT | (field))
 #define TDX_MD_NON_ARCH			(1ull << 63)
-/* Of VM @vm, 0 being L1; ~0 is none. OHCL has the number too. */
+/* The TSC deadline of VM @vm, 0 for L1; the value ~0 means none. OHCL uses it too. */
 #define TDX_MD_TSC_DEADLINE(vm)		(0xA020000300000058ull + (vm))
 
 /* VMCS encodings (Intel SDM volume 3, appendix B). */
@@ -113,7 +112,7 @@
 #define TDX_VMCS_GUEST_DR7		0x681A
 
 /*
- * L2_ENTER_GUEST_STATE: what RDX of TDG.VP.ENTER points to.
+ * L2_ENTER_GUEST_STATE, which RDX of TDG.VP.ENTER points to.
  * Source: include/tdx_api_defs.h, l2_enter_guest_state_t.
  */
 struct tdx_l2_enter_guest_state {
@@ -125,24 +124,24 @@ struct tdx_l2_enter_guest_state {
 };
 
 /**
- * struct tdx_vp_enter_regs - the registers as TDG.VP.ENTER leaves them
+ * struct tdx_vp_enter_regs - the output registers of TDG.VP.ENTER
  * @rax: class << 32 | exit reason
  * @rcx: exit qualification
  * @rdx: guest linear address
  * @rsi: CS: limit << 32 | access rights << 16 | selector, in VMX's form
  * @rdi: CS base
  * @r8: guest physical address
- * @r9: error code << 32 | interruption information: valid (bit 31) and with the vector
- *	(bits 7:0) at an external interrupt too, as exit control 15 is set
- * @r10: IDT vectoring's error code << 32 | its information: an event whose delivery the
- *	exit ended, and which is L1's to inject again
+ * @r9: error code << 32 | interruption information. Because exit control 15 is set, an
+ *	external interrupt also has the valid bit (31) and the vector (bits 7:0).
+ * @r10: IDT vectoring error code << 32 | IDT vectoring information: an event whose
+ *	delivery the exit interrupted, and which L1 must inject again
  * @r11: instruction length << 32 | instruction information
  * @r12: CPL
- * @r13: extended exit qualification: its information in bits 63:32, its type in
- *	bits 3:0; 0 at all exits that the L2 causes
+ * @r13: extended exit qualification: information in bits 63:32, type in bits 3:0; 0 at
+ *	all exits that the L2 causes
  *
- * At an exit RBX, R14 and R15 are cleared. An error, and TDX_CLASS_PENDING_INTERRUPT,
- * leave all but RAX as they were.
+ * At an exit RBX, R14 and R15 are cleared. Errors and TDX_CLASS_PENDING_INTERRUPT change
+ * only RAX.
  *
  * Source: src/td_transitions/td_exit.c (td_l2_to_l1_exit_internal()) and, for exits
  * routed by the host, tdh_vp_enter.c (set_l2_to_l1_async_exit_gprs()).
@@ -153,7 +152,7 @@ struct tdx_vp_enter_regs {
 };
 
 /*
- * R13's information with TDX_CLASS_L2_VM_ENTRY_FAILED: which entry it was.
+ * R13's information with TDX_CLASS_L2_VM_ENTRY_FAILED: the kind of the entry that failed.
  * Source: src/td_transitions/td_exit.h, l2_failure_flow_e.
  */
 #define TDX_R13_INFO_SHIFT		32

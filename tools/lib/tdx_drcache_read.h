@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Read an L2's debug registers from tdx_drcache: the reader's contract of
- * <linux/tdx_drcache.h> in C11 or C++ (GCC or Clang), header-only. -std=c11 wants
- * _POSIX_C_SOURCE=200809L. The same in Rust is tdx_drcache_read.rs.
+ * Read an L2's debug registers from tdx_drcache: a header-only implementation of the
+ * reader's contract in <linux/tdx_drcache.h>, for C11 and C++ (GCC or Clang). With
+ * -std=c11, define _POSIX_C_SOURCE=200809L. tdx_drcache_read.rs is the Rust version.
  *
  *	struct tdx_drcache_reader r;
  *	struct tdx_drcache_slot s;
@@ -13,14 +13,14 @@
  *		ioctl(vtl_fd, MSHV_VTL_RETURN_TO_LOWER_VTL);
  *		if (the exit is HW_INTERRUPT) {
  *			if (tdx_drcache_read(&r, t, exit_rax, &s) != TDX_DRCACHE_HIT)
- *				read the registers by the host driver's ioctls;
+ *				read the registers with the host driver's ioctls;
  *		}
  *	}
  *	tdx_drcache_close(&r);
  *
- * Stay on the CPU that you are bound to, as for the host driver's run page. An
- * observer, which knows of no exit, may be on any CPU and reads with
- * tdx_drcache_observe().
+ * The owner's thread must stay on the CPU that it is bound to, as for the host driver's
+ * run page. An observer does not know which exit the owner is at. It may run on any CPU
+ * and reads with tdx_drcache_observe().
  */
 #ifndef TDX_DRCACHE_READ_H
 #define TDX_DRCACHE_READ_H
@@ -38,17 +38,17 @@
 #define TDX_DRCACHE_DEV "/dev/tdx_drcache"
 
 /*
- * For tdx_drcache_open(), and never passed to the kernel: bind with
- * TDX_DRCACHE_BIND_EXCLUSIVE, or without where that cannot be had.
+ * Flag of tdx_drcache_open(), never passed to the kernel: try to bind with
+ * TDX_DRCACHE_BIND_EXCLUSIVE, and without it if that fails.
  */
 #define TDX_DRCACHE_OPEN_TRY_EXCLUSIVE	(1u << 31)
 
 /**
- * struct tdx_drcache_reader - a vCPU that is bound
- * @fd: of the device; -1 when closed
+ * struct tdx_drcache_reader - a bound vCPU
+ * @fd: the device's file descriptor; -1 when closed
  * @page: the mapped page
- * @map_size: how long it is, in bytes
- * @slot: the slot in it
+ * @map_size: length of the mapping, in bytes
+ * @slot: the slot in @page
  * @exclusive: bound with TDX_DRCACHE_BIND_EXCLUSIVE
  */
 struct tdx_drcache_reader {
@@ -60,15 +60,15 @@ struct tdx_drcache_reader {
 };
 
 /**
- * enum tdx_drcache_result - a snapshot, or why there is none
- * @TDX_DRCACHE_HIT: the registers are what the CPU held at this exit: the ones that the
- *	L2 ran with. If @flags has TDX_DRCACHE_L1_HWBP, a value in @db or a bit of B0-B3
- *	in @dr6 may be of L1's breakpoints: take it for nothing of the guest's. No other
- *	way to read is better.
+ * enum tdx_drcache_result - a hit, or the reason for a miss
+ * @TDX_DRCACHE_HIT: the registers are what the CPU held at this exit, which the L2 ran
+ *	with. If @flags has TDX_DRCACHE_L1_HWBP, do not assume that the guest wrote @db,
+ *	or that B0-B3 in @dr6 report a guest breakpoint: either may be L1's. The host
+ *	driver's ioctls are no better.
  * @TDX_DRCACHE_MISS_INVALID: the last exit that the kernel saw was not captured
- * @TDX_DRCACHE_MISS_STALE: the snapshot is of before the entry
- * @TDX_DRCACHE_MISS_OTHER_EXIT: it is of another exit than the run page's
- * @TDX_DRCACHE_MISS_BUSY: the slot was being written at each try
+ * @TDX_DRCACHE_MISS_STALE: the snapshot is older than @min_tsc
+ * @TDX_DRCACHE_MISS_OTHER_EXIT: the snapshot's RAX differs from the run page's
+ * @TDX_DRCACHE_MISS_BUSY: the slot was being written on each attempt
  */
 enum tdx_drcache_result {
 	TDX_DRCACHE_HIT,
@@ -78,13 +78,13 @@ enum tdx_drcache_result {
 	TDX_DRCACHE_MISS_BUSY,
 };
 
-/* The time stamp counter, for @min_tsc of tdx_drcache_read(). */
+/* Read the time stamp counter, for @min_tsc of tdx_drcache_read(). */
 static inline uint64_t tdx_drcache_tsc(void)
 {
 	return __builtin_ia32_rdtsc();
 }
 
-/* Unmap and close. The vCPU is free for another owner. */
+/* Unmap and close. The vCPU can then have another owner. */
 static inline void tdx_drcache_close(struct tdx_drcache_reader *r)
 {
 	if (r->page)
@@ -98,18 +98,19 @@ static inline void tdx_drcache_close(struct tdx_drcache_reader *r)
 }
 
 /*
- * Is BIND with TDX_DRCACHE_BIND_EXCLUSIVE worth another try without, after this errno?
- * EBUSY, EOPNOTSUPP and EINVAL have other causes as well: then that fails alike.
+ * Return true if BIND may succeed without TDX_DRCACHE_BIND_EXCLUSIVE after this errno.
+ * EBUSY, EOPNOTSUPP and EINVAL also have other causes, with which the second BIND fails
+ * with the same errno.
  */
 static inline bool tdx_drcache_not_exclusive(int err)
 {
 	return err == ENOSPC ||		/* L1 has a breakpoint */
 	       err == EBUSY ||		/* a debugger is connected to kgdb */
-	       err == EOPNOTSUPP ||	/* the kernel cannot */
-	       err == EINVAL;		/* an older module does not know the flag */
+	       err == EOPNOTSUPP ||	/* the kernel does not support the flag */
+	       err == EINVAL;		/* the module predates the flag */
 }
 
-/* BIND with the flags of tdx_drcache_open(). Returns 0, or -1 with errno set. */
+/* BIND with the flags of tdx_drcache_open(). Return 0, or -1 with errno set. */
 static inline int tdx_drcache_do_bind(struct tdx_drcache_reader *r,
 				      struct tdx_drcache_bind *bind, uint32_t flags)
 {
@@ -132,18 +133,19 @@ static inline int tdx_drcache_do_bind(struct tdx_drcache_reader *r,
 
 /**
  * tdx_drcache_open() - open the device, bind to a vCPU and map its slot
- * @r: what to fill in
+ * @r: the reader to initialize
  * @cpu: the CPU
  * @exit_reasons: as in struct tdx_drcache_bind; 0 for HW_INTERRUPT alone
- * @run_page: the run page of that CPU, as mapped here; NULL for an observer
+ * @run_page: the caller's mapping of that CPU's run page; NULL for an observer
  * @flags: 0, or one of
  *	TDX_DRCACHE_BIND_OBSERVE;
  *	TDX_DRCACHE_BIND_EXCLUSIVE, which fails with -ENOSPC while L1 has a breakpoint
  *	that may run on the CPU;
- *	TDX_DRCACHE_OPEN_TRY_EXCLUSIVE, which then binds without it: @r->exclusive tells
+ *	TDX_DRCACHE_OPEN_TRY_EXCLUSIVE, which falls back to binding without it and sets
+ *	@r->exclusive accordingly
  *
- * Return: 0, or a negative errno of open(), of the ioctls or of mmap(), or -EPROTO
- * if the page is not one that this header knows.
+ * Return: 0; a negative errno from open(), the ioctls or mmap(); or -EPROTO if this
+ * header does not know the layout of the page.
  */
 static inline int tdx_drcache_open(struct tdx_drcache_reader *r, uint32_t cpu,
 				   uint64_t exit_reasons, const void *run_page,
@@ -166,7 +168,7 @@ static inline int tdx_drcache_open(struct tdx_drcache_reader *r, uint32_t cpu,
 	r->fd = open(TDX_DRCACHE_DEV, O_RDONLY | O_CLOEXEC);
 	if (r->fd < 0)
 		return -errno;
-	/* In this order: with the hook in place GET_INFO need not look for one. */
+	/* BIND first: once the hook is in place, GET_INFO need not search for one. */
 	if (tdx_drcache_do_bind(r, &bind, flags) ||
 	    ioctl(r->fd, TDX_DRCACHE_GET_INFO, &info))
 		goto err;
@@ -193,19 +195,19 @@ err:
 	return err;
 }
 
-/* Each member of the slot once, and whole. */
+/* Load a member of the slot once, as a whole. */
 #define TDX_DRCACHE_LOAD(p) __atomic_load_n(p, __ATOMIC_RELAXED)
 
 /**
- * tdx_drcache_observe() - the last exit that was captured, whichever it was
+ * tdx_drcache_observe() - read the last captured exit, whichever it was
  * @r: a vCPU, bound as an observer or as its owner
- * @min_tsc: only a snapshot with at least this tsc will do; 0 for any
- * @s: where to; with TDX_DRCACHE_MISS_BUSY it means nothing
+ * @min_tsc: the lowest acceptable tsc; 0 accepts any
+ * @s: output, meaningless with TDX_DRCACHE_MISS_BUSY
  *
- * For who looks on: it does not know which exit the vCPU's owner is at, so this
- * says nothing of that. An owner wants tdx_drcache_read(). No syscall.
+ * For observers, which do not know which exit the owner is at: the snapshot need not be
+ * of that exit. An owner uses tdx_drcache_read() instead. Makes no system call.
  *
- * Return: any of enum tdx_drcache_result but TDX_DRCACHE_MISS_OTHER_EXIT.
+ * Return: any enum tdx_drcache_result except TDX_DRCACHE_MISS_OTHER_EXIT.
  */
 static inline enum tdx_drcache_result
 tdx_drcache_observe(const struct tdx_drcache_reader *r, uint64_t min_tsc,
@@ -241,16 +243,16 @@ tdx_drcache_observe(const struct tdx_drcache_reader *r, uint64_t min_tsc,
 }
 
 /**
- * tdx_drcache_read() - the L2's registers at the exit that just ended
+ * tdx_drcache_read() - read the L2's registers at the exit that just happened
  * @r: a vCPU, bound as its owner
- * @min_tsc: tdx_drcache_tsc() of before the entry
+ * @min_tsc: tdx_drcache_tsc() from before the entry
  * @exit_rax: RAX of the exit, from the run page
- * @s: where to; means something only with TDX_DRCACHE_HIT
+ * @s: output, valid only with TDX_DRCACHE_HIT
  *
- * No syscall.
+ * Makes no system call.
  *
- * Return: TDX_DRCACHE_HIT; anything else is a miss: use the host driver's ioctls
- * then. Never a hypercall.
+ * Return: TDX_DRCACHE_HIT. Any other value is a miss: use the host driver's ioctls,
+ * never a hypercall.
  */
 static inline enum tdx_drcache_result
 tdx_drcache_read(const struct tdx_drcache_reader *r, uint64_t min_tsc,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //! Read an L2's debug registers from tdx_drcache: the reader's contract of
-//! `<linux/tdx_drcache.h>` in Rust, of std alone. The same in C is
-//! `tdx_drcache_read.h`. To be taken in as a module:
+//! `<linux/tdx_drcache.h>` in Rust, with std as the only dependency. `tdx_drcache_read.h`
+//! is the C version. Include this file as a module:
 //!
 //! ```ignore
 //! let reader = Reader::open(cpu, 0, run_page, OPEN_TRY_EXCLUSIVE)?;
@@ -16,9 +16,9 @@
 //! }
 //! ```
 //!
-//! Stay on the CPU that you are bound to, as for the host driver's run page. An
-//! observer, which knows of no exit, may be on any CPU and reads with
-//! [`Reader::observe`].
+//! The owner's thread must stay on the CPU that it is bound to, as for the host driver's
+//! run page. An observer does not know which exit the owner is at. It may run on any CPU
+//! and reads with [`Reader::observe`].
 
 use std::fs::File;
 use std::io;
@@ -37,24 +37,26 @@ pub const DEVICE: &str = "/dev/tdx_drcache";
 const MAGIC: u32 = 0x5244_4454;
 const READ_RETRIES: u32 = 64;
 
-/// There is a snapshot.
+/// The slot holds a snapshot.
 pub const VALID: u32 = 1 << 0;
-/// Taken after interrupts were on.
+/// Taken after interrupts were enabled.
 pub const LATE: u32 = 1 << 1;
-/// L1 had breakpoints on the CPU: a value in `db` or a bit of B0-B3 in `dr6` may be
-/// L1's. Take it for nothing of the guest's. No other way to read is better.
+/// L1 had breakpoints on the CPU. Do not assume that the guest wrote `db`, or that B0-B3 in
+/// `dr6` report a guest breakpoint: either may be L1's. The host driver's ioctls are no
+/// better.
 pub const L1_HWBP: u32 = 1 << 2;
-/// The L2 is of the emulator.
+/// The L2 is emulated.
 pub const EMULATED: u32 = 1 << 3;
 
-/// Flag of [`Reader::open`]: look on; do not own.
+/// Flag of [`Reader::open`]: read only; do not own the vCPU.
 pub const BIND_OBSERVE: u32 = 1 << 0;
-/// Flag of [`Reader::open`]: keep DR0-DR3 of the CPU from L1 while the vCPU has this owner,
-/// or fail; with ENOSPC while L1 has a breakpoint that may run on the CPU. See
-/// `TDX_DRCACHE_BIND_EXCLUSIVE` in `<linux/tdx_drcache.h>` for what it takes from L1.
+/// Flag of [`Reader::open`]: keep L1's breakpoints out of the CPU's DR0-DR3 while the vCPU
+/// has this owner. Fails with ENOSPC while L1 has a breakpoint that may run on the CPU.
+/// `TDX_DRCACHE_BIND_EXCLUSIVE` in `<linux/tdx_drcache.h>` describes the effects on L1.
 pub const BIND_EXCLUSIVE: u32 = 1 << 1;
-/// Flag of [`Reader::open`], and never passed to the kernel: bind with [`BIND_EXCLUSIVE`],
-/// or without where that cannot be had. [`Reader::is_exclusive`] tells.
+/// Flag of [`Reader::open`], never passed to the kernel: try to bind with
+/// [`BIND_EXCLUSIVE`], and without it if that fails. [`Reader::is_exclusive`] returns the
+/// result.
 pub const OPEN_TRY_EXCLUSIVE: u32 = 1 << 31;
 
 const GET_INFO: c_ulong = 0xbb00;
@@ -68,7 +70,7 @@ const ENOSPC: i32 = 28;
 const EPROTO: i32 = 71;
 const EOPNOTSUPP: i32 = 95;
 
-// musl's ioctl() takes an int, glibc's an unsigned long; the numbers fit both.
+// The request is an int in musl and an unsigned long in glibc; the numbers fit both.
 #[cfg(target_env = "musl")]
 type IoctlNumber = c_int;
 #[cfg(not(target_env = "musl"))]
@@ -87,7 +89,7 @@ extern "C" {
     fn munmap(addr: *mut c_void, length: usize) -> c_int;
 }
 
-/// `struct tdx_drcache_header`, as far as it is looked at.
+/// The members of `struct tdx_drcache_header` used here.
 #[repr(C)]
 struct Header {
     magic: u32,
@@ -97,7 +99,7 @@ struct Header {
     cpu: u32,
 }
 
-/// `struct tdx_drcache_slot`: one cache line, written by the kernel at any time.
+/// `struct tdx_drcache_slot`: one cache line, which the kernel may write at any time.
 #[repr(C, align(64))]
 struct Slot {
     seq: AtomicU32,
@@ -136,9 +138,9 @@ const _: () = assert!(size_of::<Slot>() == 64);
 const _: () = assert!(size_of::<Info>() == 32);
 const _: () = assert!(size_of::<Bind>() == 32);
 
-/// The registers at an exit, as in `struct tdx_drcache_slot`: those that the L2 ran with. See
-/// [`L1_HWBP`] before taking one for the guest's. They are the guest's to choose: data, never
-/// an index, an address to follow or a length.
+/// The registers that the L2 ran with, as in `struct tdx_drcache_slot`. With [`L1_HWBP`]
+/// some may be L1's. The guest chooses the values: treat them as data, never as an index, an
+/// address to follow or a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     pub flags: u32,
@@ -155,31 +157,30 @@ impl Snapshot {
     }
 }
 
-/// Why there is no snapshot. Every one means: use the host driver's ioctls, never a
-/// hypercall.
+/// The reason for a miss. On any miss, use the host driver's ioctls, never a hypercall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Miss {
     /// The last exit that the kernel saw was not captured.
     Invalid,
-    /// The snapshot is of before the entry.
+    /// The snapshot is older than `min_tsc`.
     Stale,
-    /// It is of another exit than the run page's.
+    /// The snapshot's RAX differs from the run page's.
     OtherExit,
-    /// The slot was being written at each try.
+    /// The slot was being written on each attempt.
     Busy,
 }
 
-/// The time stamp counter, for `min_tsc` of [`Reader::read`].
+/// Read the time stamp counter, for `min_tsc` of [`Reader::read`].
 #[inline]
 pub fn tsc() -> u64 {
-    // SAFETY: any x86-64 CPU has RDTSC.
+    // SAFETY: every x86-64 CPU has RDTSC.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// A consistent copy of a slot.
+/// Make a consistent copy of a slot.
 ///
-/// The page is mapped read-only, where Rust promises no more than that a relaxed load
-/// writes nothing: hence fences, where C has an acquire load.
+/// The page is mapped read-only. Of the atomic loads, Rust guarantees only for relaxed ones
+/// that they do not write, so this uses fences where the C reader uses an acquire load.
 #[inline]
 fn copy(slot: &Slot, min_tsc: u64) -> Result<Snapshot, Miss> {
     for _ in 0..READ_RETRIES {
@@ -218,7 +219,7 @@ fn copy(slot: &Slot, min_tsc: u64) -> Result<Snapshot, Miss> {
     Err(Miss::Busy)
 }
 
-/// What [`Reader::read`] accepts of a copy: the exit that the caller is at.
+/// Accept only a snapshot of the exit that the caller is handling.
 #[inline]
 fn of_exit(snapshot: Snapshot, exit_rax: u64) -> Result<Snapshot, Miss> {
     if snapshot.exit_rax == exit_rax {
@@ -228,19 +229,20 @@ fn of_exit(snapshot: Snapshot, exit_rax: u64) -> Result<Snapshot, Miss> {
     }
 }
 
-/// Is BIND with [`BIND_EXCLUSIVE`] worth another try without, after this error? EBUSY,
-/// EOPNOTSUPP and EINVAL have other causes as well: then that fails alike.
+/// Return true if BIND may succeed without [`BIND_EXCLUSIVE`] after this error. EBUSY,
+/// EOPNOTSUPP and EINVAL also have other causes, with which the second BIND fails with the
+/// same error.
 fn not_exclusive(err: &io::Error) -> bool {
     matches!(
         err.raw_os_error(),
-        // L1 has a breakpoint; a debugger is connected to kgdb; the kernel cannot; an older
-        // module does not know the flag.
+        // L1 has a breakpoint; a debugger is connected to kgdb; the kernel does not support
+        // the flag; the module predates it.
         Some(ENOSPC | EBUSY | EOPNOTSUPP | EINVAL)
     )
 }
 
-/// Call `bind` with the flags for BIND, which are made of those of [`Reader::open`]. Is the
-/// vCPU exclusive then?
+/// Translate the flags of [`Reader::open`] to those of BIND, and call `bind` with them.
+/// Return true if the vCPU is then exclusive.
 fn bind_with(flags: u32, mut bind: impl FnMut(u32) -> io::Result<()>) -> io::Result<bool> {
     if flags & OPEN_TRY_EXCLUSIVE == 0 {
         bind(flags)?;
@@ -257,7 +259,7 @@ fn bind_with(flags: u32, mut bind: impl FnMut(u32) -> io::Result<()>) -> io::Res
     }
 }
 
-/// The mapped page. Unmapped when dropped.
+/// The mapped page; dropping it unmaps it.
 struct Mapping {
     addr: *mut c_void,
     length: usize,
@@ -265,12 +267,12 @@ struct Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: it was mapped with this length, and nothing refers to it any more.
+        // SAFETY: the page was mapped with this length, and nothing refers to it any more.
         unsafe { munmap(self.addr, self.length) };
     }
 }
 
-/// A vCPU that is bound, until it is dropped.
+/// A bound vCPU; dropping it closes the file.
 pub struct Reader {
     slot: NonNull<Slot>,
     _page: Mapping,
@@ -278,8 +280,8 @@ pub struct Reader {
     exclusive: bool,
 }
 
-// SAFETY: the mapping and the file are the process's, and the slot is read by atomic
-// loads alone.
+// SAFETY: the mapping and the file belong to the process, and only atomic loads read the
+// slot.
 unsafe impl Send for Reader {}
 // SAFETY: as above.
 unsafe impl Sync for Reader {}
@@ -287,8 +289,8 @@ unsafe impl Sync for Reader {}
 impl Reader {
     /// Open the device, bind to a vCPU and map its slot.
     ///
-    /// `exit_reasons` is as in `struct tdx_drcache_bind`, 0 for HW_INTERRUPT alone;
-    /// `run_page` is where the run page of that CPU is mapped, null for an observer;
+    /// `exit_reasons` is as in `struct tdx_drcache_bind`, 0 for HW_INTERRUPT alone.
+    /// `run_page` is the caller's mapping of that CPU's run page, null for an observer.
     /// `flags` is 0, [`BIND_OBSERVE`], [`BIND_EXCLUSIVE`] or [`OPEN_TRY_EXCLUSIVE`].
     pub fn open(
         cpu: u32,
@@ -310,7 +312,7 @@ impl Reader {
             reserved: 0,
         };
 
-        // In this order: with the hook in place GET_INFO need not look for one.
+        // BIND first: once the hook is in place, GET_INFO need not search for one.
         let exclusive = bind_with(flags, |flags| {
             bind.flags = flags;
             call(&file, BIND, &mut bind)
@@ -326,24 +328,24 @@ impl Reader {
         })
     }
 
-    /// Was it bound with [`BIND_EXCLUSIVE`]?
+    /// Return true if the vCPU was bound with [`BIND_EXCLUSIVE`].
     pub fn is_exclusive(&self) -> bool {
         self.exclusive
     }
 
-    /// The L2's registers at the exit that just ended. `min_tsc` is [`tsc`] of before the
-    /// entry, `exit_rax` RAX of the exit, from the run page. No syscall.
+    /// Read the L2's registers at the exit that just happened. `min_tsc` is [`tsc`] from
+    /// before the entry, `exit_rax` RAX of the exit, from the run page. Makes no system call.
     #[inline]
     pub fn read(&self, min_tsc: u64, exit_rax: u64) -> Result<Snapshot, Miss> {
         self.observe(min_tsc)
             .and_then(|snapshot| of_exit(snapshot, exit_rax))
     }
 
-    /// The last exit that was captured, whichever it was: for who looks on and does not
-    /// know which exit the vCPU's owner is at. Never [`Miss::OtherExit`]. No syscall.
+    /// Read the last captured exit, whichever it was. For observers, which do not know which
+    /// exit the owner is at. Never returns [`Miss::OtherExit`]. Makes no system call.
     #[inline]
     pub fn observe(&self, min_tsc: u64) -> Result<Snapshot, Miss> {
-        // SAFETY: find_slot() has checked it, and the mapping lives as long as self.
+        // SAFETY: find_slot() has checked the slot, and the mapping lives as long as self.
         copy(unsafe { self.slot.as_ref() }, min_tsc)
     }
 }
@@ -356,7 +358,7 @@ impl AsRawFd for Reader {
 }
 
 fn call<T>(file: &File, number: c_ulong, arg: &mut T) -> io::Result<()> {
-    // SAFETY: the number's struct is T, and its size member says how long it is.
+    // SAFETY: T is the struct of this ioctl number, and its size member is its length.
     if unsafe { ioctl(file.as_raw_fd(), number as IoctlNumber, arg as *mut T) } == 0 {
         Ok(())
     } else {
@@ -365,7 +367,7 @@ fn call<T>(file: &File, number: c_ulong, arg: &mut T) -> io::Result<()> {
 }
 
 fn map(file: &File, length: usize) -> io::Result<Mapping> {
-    // SAFETY: a new mapping, where the kernel likes; nothing else is there.
+    // SAFETY: the kernel chooses a free address for the new mapping.
     let addr = unsafe {
         mmap(
             ptr::null_mut(),
@@ -389,7 +391,7 @@ fn find_slot(page: &Mapping) -> io::Result<NonNull<Slot>> {
     if page.length < size_of::<Header>() + size_of::<Slot>() {
         return Err(unknown());
     }
-    // SAFETY: long enough, as aligned as a page, and not written once it can be mapped.
+    // SAFETY: the page is long enough and aligned, and the header no longer changes.
     let header = unsafe { &*(page.addr as *const Header) };
     let offset = header.slot_offset as usize;
     if header.magic != MAGIC
@@ -399,7 +401,7 @@ fn find_slot(page: &Mapping) -> io::Result<NonNull<Slot>> {
     {
         return Err(unknown());
     }
-    // SAFETY: inside of the page.
+    // SAFETY: the slot lies within the page.
     NonNull::new(unsafe { (page.addr as *mut u8).add(offset) } as *mut Slot).ok_or_else(unknown)
 }
 
@@ -412,22 +414,22 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    // Of a read that meets no publish, and of a publish.
+    // The loads of an undisturbed read, and the stores of a publish.
     const LOADS: u32 = 10;
     const STORES: u32 = 10;
 
-    /// A reader that does not give up by itself is stopped after so many loads.
+    /// Stop a reader that does not give up by itself after this many loads.
     const TOO_MANY: u32 = 2 * LOADS * READ_RETRIES;
 
-    /// Publishes beside a reader, each of which a read meets.
+    /// The number of publishes, each of which a concurrent read meets.
     const PUBLISHES: u64 = 1000;
 
     type Hook = Box<dyn FnMut(u32)>;
 
     thread_local! {
-        /// Loads of a slot so far.
+        /// The number of slot loads so far.
         static LOADED: Cell<u32> = const { Cell::new(0) };
-        /// It runs before each load, and gets the number of those before.
+        /// Called before each load with the number of loads so far.
         static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
     }
 
@@ -446,7 +448,7 @@ mod tests {
         LOADED.with(|n| n.set(nr + 1));
     }
 
-    /// What the reader is compiled with here: std's, with a hook before each load.
+    /// std's atomic types with a hook before each load; the reader under test uses these.
     #[repr(transparent)]
     pub struct AtomicU32(atomic::AtomicU32);
     #[repr(transparent)]
@@ -480,7 +482,7 @@ mod tests {
         }
     }
 
-    /// A snapshot of which each member is told by `n`.
+    /// Make a snapshot in which `n` determines each member.
     fn snapshot(n: u64) -> Snapshot {
         Snapshot {
             flags: VALID | EMULATED | 2 << 8 | if n % 2 == 1 { L1_HWBP } else { 0 },
@@ -495,7 +497,7 @@ mod tests {
         s == snapshot(s.tsc)
     }
 
-    /// The `nr`-th store of the kernel's `drcache_slot_publish()`.
+    /// Do the `nr`-th store of the kernel's `drcache_slot_publish()`.
     fn store(slot: &Slot, n: u64, nr: u32) {
         let s = snapshot(n);
         let seq = slot.seq.0.load(Ordering::Relaxed).wrapping_add(1);
@@ -534,7 +536,7 @@ mod tests {
         copy(slot, min_tsc).and_then(|s| of_exit(s, exit_rax))
     }
 
-    /// Read with `hook` before each load.
+    /// Copy the slot, calling `hook` before each load.
     fn hooked_copy(
         slot: &Rc<Slot>,
         mut hook: impl FnMut(&Slot, u32) + 'static,
@@ -588,7 +590,7 @@ mod tests {
         assert!(copy(&published(1000), 1000).is_ok());
     }
 
-    /// Each member is loaded once, and seq twice: nothing escapes the hook.
+    /// Check that each member is loaded once and seq twice, so that no load escapes the hook.
     #[test]
     fn undisturbed() {
         let slot = Rc::new(published(1000));
@@ -611,7 +613,7 @@ mod tests {
         assert_eq!(loaded(), READ_RETRIES);
     }
 
-    /// On to the next order of loads and stores; false after the last.
+    /// Advance to the next order of loads and stores; return false after the last.
     fn next_order(before: &mut [u32; STORES as usize]) -> bool {
         match before.iter().rposition(|&load| load != LOADS) {
             Some(last) => {
@@ -623,7 +625,7 @@ mod tests {
         }
     }
 
-    /// A publish and a read, in each order that their stores and loads can have.
+    /// Run a publish and a read in every order of their stores and loads.
     #[test]
     fn no_order_of_stores_and_loads_tears() {
         // Store n is done before load before[n].
@@ -642,7 +644,7 @@ mod tests {
             let got = result.unwrap();
 
             assert!(is_whole(got), "{got:?} of {before:?}");
-            // Before the read is new, after it is old.
+            // A publish before the read gives the new snapshot, one after it the old.
             if before[STORES as usize - 1] == 0 {
                 assert_eq!(got.tsc, 2001);
             } else if before[0] == LOADS {
@@ -656,7 +658,7 @@ mod tests {
         assert_eq!(orders, 184_756); // 20 over 10
     }
 
-    /// Publish before load `at` of each of the first `tries` tries.
+    /// Publish before load `at` of each of the first `tries` attempts.
     fn publish_again(slot: &Rc<Slot>, at: u32, tries: u32) -> Result<Snapshot, Miss> {
         hooked_copy(slot, move |slot, nr| {
             if nr % LOADS == at && nr / LOADS < tries {
@@ -665,12 +667,12 @@ mod tests {
         })
     }
 
-    /// Retries end, and not too early.
+    /// Check that the reader gives up after READ_RETRIES attempts, and not earlier.
     #[test]
     fn changed_seq_is_retried() {
         let slot = Rc::new(published(1000));
 
-        // Before the first load there is nothing to retry for.
+        // A publish before the first load causes no retry.
         for at in 1..LOADS {
             for tries in 1..READ_RETRIES {
                 assert_eq!(publish_again(&slot, at, tries), Ok(snapshot(tries.into())));
@@ -694,7 +696,7 @@ mod tests {
         assert_eq!(loaded(), READ_RETRIES * LOADS);
     }
 
-    /// Before flags is loaded there is no snapshot, from then on it is the whole one.
+    /// Invalidate before each load: a miss until flags is loaded, then the whole snapshot.
     #[test]
     fn invalidated_at_each_load() {
         for at in 0..LOADS {
@@ -715,17 +717,17 @@ mod tests {
         }
     }
 
-    /// The loads of the reader beside a writer, for the writer to see.
+    /// The reader's load count, visible to the concurrent writer.
     static READ: atomic::AtomicU32 = atomic::AtomicU32::new(0);
 
-    /// Let the other thread run. On a busy core yield_now() would wait for a turn of all.
+    /// Let the other thread run. On a busy core yield_now() would let every thread run first.
     fn rest() {
         thread::sleep(Duration::from_micros(1));
     }
 
-    /// Wait until the reader has done `n` more loads, or a few more.
+    /// Wait until the reader has done at least `n` more loads.
     fn wait_for_loads(n: u32) {
-        // The reader's next loads see what was stored before.
+        // The reader's next loads see all earlier stores.
         fence(Ordering::SeqCst);
         let from = READ.load(Ordering::Acquire);
         while READ.load(Ordering::Acquire).wrapping_sub(from) <= n {
@@ -733,15 +735,15 @@ mod tests {
         }
     }
 
-    /// Each publish stops before one of its stores until there was a load, so a read meets
-    /// it, whatever the load.
+    /// Pause each publish before one of its stores until the reader has loaded, so that a
+    /// read meets every publish regardless of the machine's load.
     #[test]
     fn no_torn_snapshot_beside_a_writer() {
         static SLOT: Slot = empty();
         static STOP: atomic::AtomicBool = atomic::AtomicBool::new(false);
         let writer = thread::spawn(|| {
             for n in 1..=PUBLISHES {
-                // The read that met the last publish ends, and another begins.
+                // Let the read that met the last publish end, and another begin.
                 wait_for_loads(2 * LOADS + n as u32 % LOADS);
                 for nr in 0..STORES {
                     if nr == 1 + n as u32 % (STORES - 1) {
@@ -755,7 +757,7 @@ mod tests {
         let (mut hits, mut met, mut last) = (0, 0, 0);
         let (mut torn, mut wrong) = (None, None);
 
-        // The writer waits for loads to the end: nothing may panic before that.
+        // The writer waits for loads until it ends, so nothing may panic before that.
         HOOK.with(|hook| {
             *hook.borrow_mut() = Some(Box::new(|_| {
                 READ.fetch_add(1, Ordering::Release);
@@ -789,8 +791,9 @@ mod tests {
         assert!(met >= PUBLISHES, "{met} reads met a publish");
     }
 
-    /// Bind with `flags` where BIND fails with `error`, with BIND_EXCLUSIVE with
-    /// `exclusive_error`, unless these are 0. What comes of it, and the flags of each BIND.
+    /// Bind with `flags`. A BIND with BIND_EXCLUSIVE fails with `exclusive_error`; any other,
+    /// or if that is 0, with `error`, or succeeds if that is 0. Return the result and the
+    /// flags of each BIND.
     fn bound(flags: u32, error: i32, exclusive_error: i32) -> (Result<bool, i32>, Vec<u32>) {
         let mut tried = Vec::new();
         let result = bind_with(flags, |flags| {
@@ -816,7 +819,7 @@ mod tests {
         for flags in [BIND_EXCLUSIVE, OPEN_TRY_EXCLUSIVE] {
             assert_eq!(bound(flags, 0, 0), (Ok(true), vec![BIND_EXCLUSIVE]));
         }
-        // An observer has none, and is not let in as if it had.
+        // An observer cannot be exclusive, and the library does not fall back for it.
         assert_eq!(
             bound(OPEN_TRY_EXCLUSIVE | BIND_OBSERVE, 0, 0),
             (Err(EINVAL), vec![BIND_EXCLUSIVE | BIND_OBSERVE])
@@ -834,7 +837,7 @@ mod tests {
             assert_eq!(bound(BIND_EXCLUSIVE, 0, errno), (Err(errno), once.clone()));
             for flags in [OPEN_TRY_EXCLUSIVE, OPEN_TRY_EXCLUSIVE | BIND_EXCLUSIVE] {
                 assert_eq!(bound(flags, 0, errno), (Ok(false), twice.clone()));
-                // It was something else, which the second tells.
+                // The cause was a different one, which the second BIND reports.
                 assert_eq!(bound(flags, errno, 0), (Err(errno), twice.clone()));
                 assert_eq!(bound(flags, ENXIO, errno), (Err(ENXIO), twice.clone()));
             }
@@ -854,7 +857,7 @@ mod tests {
         let mut page = Page([0; 1024]);
         let mut slot_at = |magic: u32, slot_size: u32, offset: u32| {
             page.0[..3].copy_from_slice(&[magic, slot_size << 16 | 24, offset]);
-            // Never dropped: it is not a mapping.
+            // Never drop it: it is not a real mapping.
             let mapping = std::mem::ManuallyDrop::new(Mapping {
                 addr: page.0.as_mut_ptr() as *mut c_void,
                 length: 4096,

@@ -1,98 +1,100 @@
 /* SPDX-License-Identifier: ((GPL-2.0 WITH Linux-syscall-note) OR MIT) */
 /*
- * tdx_drcache: the debug registers of an L2 VM, kept at its exits.
+ * tdx_drcache: an L2 VM's debug registers, captured at its exits.
  *
  * In a TDX trust domain with TD partitioning, a paravisor runs as the L1 VMM
- * and its guest as an L2 VM. DR0-DR3 and DR6 are one set of physical registers
- * a vCPU, shared by L1 and its L2 VMs: when an L2 leaves to L1, they still hold
- * the L2's values. The L1 kernel copies them into a slot of one cache line a
- * vCPU at that moment, and the user-space VMM reads the slot, either through a
- * read-only mapping or through an ioctl. Nobody is asked for them: a hypervisor
- * could answer anything.
+ * and its guest as an L2 VM. L1 and its L2 VMs share one physical set of DR0-DR3
+ * and DR6 per vCPU, so these registers still hold the L2's values when it exits
+ * to L1. At that moment the L1 kernel copies them into the vCPU's slot, one cache
+ * line. The user-space VMM reads the slot through a read-only mapping or with an
+ * ioctl. The registers are read from the CPU, never requested from the hypervisor,
+ * which could forge the answer.
  *
- * DR4 and DR5 are not there because they are aliases of DR6 and DR7. DR7 is not
- * there because it is switched with the VM: in L1 the CPU holds L1's own, and
- * the L2's is read with TDG.VP.RD.
+ * DR4, DR5 and DR7 are not captured. DR4 and DR5 are aliases of DR6 and DR7. DR7
+ * is switched with the VM: in L1 the CPU holds L1's DR7, and TDG.VP.RD reads the
+ * L2's.
  *
  * The device
  * ----------
- * /dev/tdx_drcache, mode 0600, CAP_SYS_ADMIN at open. One open file description
- * stands for one vCPU, that is one CPU of the L1 kernel: it is bound once, by
- * TDX_DRCACHE_BIND, and stays bound until it is closed and its mappings are
- * gone. A vCPU has at most one owner, the VMM that runs the L2 there, and any
- * number of observers. Exits are watched while there is an owner.
+ * /dev/tdx_drcache has mode 0600, and open() requires CAP_SYS_ADMIN. Each open file
+ * description represents one vCPU, which is one CPU of the L1 kernel.
+ * TDX_DRCACHE_BIND binds it once. It stays bound until it is closed and its
+ * mappings are gone. A vCPU has at most one owner, the VMM that runs the L2 there,
+ * and any number of observers. Exits are captured only while the vCPU has an owner.
  *
- * Every ioctl is an _IO() number and takes a pointer to its struct, whose first
- * member is the caller's sizeof() of it. A struct only grows at its end. A
- * caller that is newer than the kernel may pass a longer struct as long as what
- * the kernel does not know is zero; a caller that is older passes a shorter one
- * and gets what fits. Every ioctl returns 0 or fails with one of:
+ * Every ioctl is an _IO() number and takes a pointer to its struct. The first
+ * member is @size, the caller's sizeof() of the struct. A struct only grows at its
+ * end. A caller newer than the kernel may pass a longer struct if the members that
+ * the kernel does not know are zero. An older caller passes a shorter struct, and
+ * the kernel fills in the members that fit. Every ioctl returns 0 on success. The
+ * common errors, beside those listed with each ioctl, are:
  *
  *   ENOTTY      no such ioctl
- *   EFAULT      the struct is not readable, or not writable
- *   EINVAL      size is too small, a flag is unknown, or a reserved member is
+ *   EFAULT      the struct cannot be read or written
+ *   EINVAL      @size is too small, a flag is unknown, or a reserved member is
  *               not zero
- *   E2BIG       size is longer than the kernel knows, and what is beyond is not
- *               zero; or longer than a page
- *   EOPNOTSUPP  a known member has a value that this host cannot serve
- *
- * and with those listed at the ioctl.
+ *   E2BIG       @size exceeds the kernel's struct and the excess is not zero, or
+ *               @size exceeds a page
+ *   EOPNOTSUPP  this host does not support the value of a known member
  *
  * The mapping
  * -----------
- * mmap() of a bound file at offset 0, one page (@map_size of
- * TDX_DRCACHE_GET_INFO), MAP_SHARED, PROT_READ: a struct tdx_drcache_header,
- * and at its @slot_offset the struct tdx_drcache_slot. It fails with
+ * Map a bound file at offset 0 with MAP_SHARED and PROT_READ; the length is
+ * @map_size of TDX_DRCACHE_GET_INFO, one page. The page starts with struct
+ * tdx_drcache_header; its @slot_offset locates struct tdx_drcache_slot. mmap()
+ * fails with:
  *
  *   ENOTCONN    the file is not bound
- *   EINVAL      another offset or length, or MAP_PRIVATE. mmap() itself rounds the
- *               length up, so that any up to a page is one page.
+ *   EINVAL      any other offset or length, or MAP_PRIVATE. mmap() rounds the length
+ *               up to a full page first.
  *   EPERM       PROT_WRITE or PROT_EXEC; mprotect() to either fails with EACCES
- *   EACCES      PROT_WRITE, of a file that was opened read-only: mmap()'s own
+ *   EACCES      PROT_WRITE on a file opened read-only; mmap() itself checks this
  *
- * A child does not inherit the mapping over fork(), unless the parent asked for
- * that with MADV_DOFORK and the kernel gives it (6.12 does, 7.3 does not). It is
- * left out of core dumps.
+ * A child does not inherit the mapping across fork(), unless the parent requested
+ * it with MADV_DOFORK and the kernel allows that (6.12 does, 7.3 does not). The
+ * mapping is excluded from core dumps.
  *
  * The reader's contract
  * ---------------------
  * 1. Take t = rdtsc() before the ioctl that enters the L2
  *    (MSHV_VTL_RETURN_TO_LOWER_VTL).
- * 2. After it returned with a HW_INTERRUPT exit, load @seq with acquire
- *    semantics. Odd: retry, at most TDX_DRCACHE_READ_RETRIES times, then it is
- *    a miss. Load the members once each. Fence. Load @seq again: changed, retry.
- * 3. Accept only if VALID is set in @flags, @tsc >= t, and @exit_rax equals the
- *    RAX of the exit in the run page. Else it is a miss: use the local
- *    single-register ioctls of the host driver. Never a hypercall.
- * 4. After writing a debug register, take a new t: older snapshots become stale
- *    by themselves. There is no call to invalidate, and no second writer.
- * 5. If L1_HWBP is set in @flags, do not take @db for what the guest wrote, nor a
- *    bit of B0-B3 in @dr6 for a breakpoint of the guest's: either may be L1's. The
- *    host driver's ioctls read the same registers, so they are no better. A debugger
- *    of the guest should treat the exit as one without a breakpoint.
+ * 2. After the ioctl returns with a HW_INTERRUPT exit, load @seq with acquire
+ *    semantics. If it is odd, retry, at most TDX_DRCACHE_READ_RETRIES times; after
+ *    that it is a miss. Load each member once. Fence. Load @seq again; if it has
+ *    changed, retry.
+ * 3. Accept the snapshot only if VALID is set in @flags, @tsc >= t, and @exit_rax
+ *    equals the RAX of the exit in the run page. Otherwise it is a miss: use the
+ *    host driver's local single-register ioctls, never a hypercall.
+ * 4. After writing a debug register, take a new t, which makes older snapshots
+ *    stale. There is no invalidate call and no second writer.
+ * 5. If L1_HWBP is set in @flags, do not assume that the guest wrote @db, or that
+ *    B0-B3 in @dr6 report a guest breakpoint: either may be L1's. The host driver's
+ *    ioctls are no better, because they read the same registers. A debugger of the
+ *    guest should treat the exit as one without a breakpoint.
  *
- * tools/lib/tdx_drcache_read.h is this contract in C.
+ * tools/lib/tdx_drcache_read.h implements this contract in C.
  *
- * What a snapshot says
- * --------------------
- * @db and @dr6 are what the CPU held when the L2 left, raw, named as in struct
- * kvm_debugregs: the registers that the L2 ran with. L1's own breakpoints (perf,
+ * The meaning of a snapshot
+ * -------------------------
+ * @db and @dr6, named as in struct kvm_debugregs, are the raw contents of the CPU
+ * when the L2 exited: the registers that the L2 ran with. L1's own breakpoints (perf,
  * ptrace) share DR0-DR3 and DR6 with the L2:
  *
- * - While L1 has one on the CPU at the exit, the snapshot has L1_HWBP.
- * - A breakpoint that is gone by then may have left its address in @db, and reset
- *   @dr6. Nothing tells of that. It lasts until the guest writes the register again,
- *   and until then the guest runs with, and can read, an address of L1's.
- * - kgdb and a KVM inside L1 write the registers without telling perf, so that there
- *   is no L1_HWBP.
+ * - If L1 has a breakpoint on the CPU at the exit, the snapshot has L1_HWBP.
+ * - A breakpoint removed before the exit may have left its address in @db, and may
+ *   have reset @dr6. No flag reports this. It lasts until the guest writes the
+ *   register again; until then the guest runs with an L1 address and can read it.
+ * - kgdb and a KVM inside L1 write the registers without telling perf, so L1_HWBP is
+ *   not set.
  *
- * An owner that binds with TDX_DRCACHE_BIND_EXCLUSIVE rules out the first two: L1 can
- * have no breakpoint on the CPU until the owner is gone.
+ * TDX_DRCACHE_BIND_EXCLUSIVE rules out the first two, because L1 can then have no
+ * breakpoint on the CPU until the owner is gone. Only what a breakpoint left there
+ * before BIND remains.
  *
- * The values are the guest's to choose: data, never an index, an address to follow
- * or a length. B0-B3 of DR6 are sticky and the guest can write them, so at a
- * HW_INTERRUPT exit they say what the guest's DR6 holds, not what ended it. At an
- * exit by #DB the cause is in the exit qualification, not in DR6.
+ * The guest chooses the values. Treat them as data, never as an index, an address to
+ * follow or a length. B0-B3 of DR6 are sticky and the guest can write them, so at a
+ * HW_INTERRUPT exit they show the contents of the guest's DR6, not the cause of the
+ * exit. At a #DB exit the exit qualification has the cause; DR6 does not.
  */
 #ifndef _UAPI_LINUX_TDX_DRCACHE_H
 #define _UAPI_LINUX_TDX_DRCACHE_H
@@ -108,14 +110,14 @@
 /**
  * struct tdx_drcache_header - the first 64 bytes of the mapped page
  * @magic: TDX_DRCACHE_MAGIC
- * @header_size: bytes of this header that are in use
- * @slot_size: bytes of the slot that are in use
- * @slot_offset: where the slot is, in bytes from the start of the page
- * @cpu: the CPU that this page is of
+ * @header_size: number of bytes used in this header
+ * @slot_size: number of bytes used in the slot
+ * @slot_offset: offset of the slot from the start of the page, in bytes
+ * @cpu: the CPU that this page belongs to
  * @features: as in struct tdx_drcache_info
  * @reserved: zero
  *
- * Written before the page can be mapped, and not again.
+ * Written once, before the page can be mapped.
  */
 struct tdx_drcache_header {
 	__u32 magic;
@@ -128,27 +130,28 @@ struct tdx_drcache_header {
 };
 
 /* struct tdx_drcache_slot::flags */
-#define TDX_DRCACHE_VALID		(1u << 0) /* there is a snapshot */
-#define TDX_DRCACHE_LATE		(1u << 1) /* taken after interrupts were on */
+#define TDX_DRCACHE_VALID		(1u << 0) /* the slot holds a snapshot */
+#define TDX_DRCACHE_LATE		(1u << 1) /* taken after interrupts were enabled */
 #define TDX_DRCACHE_L1_HWBP		(1u << 2) /* L1 had breakpoints on the CPU: a */
 						  /* value may be L1's, see above */
-#define TDX_DRCACHE_EMULATED		(1u << 3) /* the L2 is of the emulator */
+#define TDX_DRCACHE_EMULATED		(1u << 3) /* the L2 is emulated */
 #define TDX_DRCACHE_VM_SHIFT		8	  /* the VM index, 1 to 3 */
 #define TDX_DRCACHE_VM_MASK		(3u << TDX_DRCACHE_VM_SHIFT)
 
 /**
- * struct tdx_drcache_slot - the registers at the last exit that was captured
+ * struct tdx_drcache_slot - the registers at the last captured exit
  * @seq: sequence count; odd while the rest is being written
- * @flags: TDX_DRCACHE_VALID, and how the snapshot was taken
+ * @flags: TDX_DRCACHE_VALID, TDX_DRCACHE_LATE, TDX_DRCACHE_L1_HWBP,
+ *	TDX_DRCACHE_EMULATED and the VM index
  * @exit_rax: RAX of the TDG.VP.ENTER that ended with this exit:
  *	class << 32 | VMX exit reason
  * @db: DR0 to DR3
  * @dr6: DR6
- * @tsc: the time stamp counter of the CPU when the registers had been read
+ * @tsc: the CPU's time stamp counter, read right after the registers
  *
- * One cache line. Written by the CPU that it is of, with interrupts off, and
- * read by anybody; each member is written and read once, whole. While VALID is
- * clear the other members mean nothing.
+ * One cache line. Only the CPU that it belongs to writes it, with interrupts off; any
+ * CPU may read it. Each member is written and read once, as a whole. While VALID is
+ * clear, the other members are meaningless.
  */
 struct tdx_drcache_slot {
 	__u32 seq;
@@ -163,25 +166,25 @@ struct tdx_drcache_slot {
 
 /* struct tdx_drcache_info::hook */
 #define TDX_DRCACHE_HOOK_NONE		0
-/* The host driver calls right after the exit: exact. */
+/* The host driver calls the module right after the exit: exact. */
 #define TDX_DRCACHE_HOOK_CALLOUT	1
 /*
  * An fprobe on the function that enters the L2: exact. On some kernels every exit in
- * an idle mode, where the low four bits of the run page's enter_mode are not 0, is a
- * miss (Documentation/hooks.rst). While it is in place kernel.ftrace_enabled cannot
- * be set to 0.
+ * an idle enter mode is a miss (Documentation/hooks.rst). An idle mode is one where
+ * the low four bits of the run page's enter_mode are not 0. While this hook is in
+ * place, kernel.ftrace_enabled cannot be set to 0.
  */
 #define TDX_DRCACHE_HOOK_FPROBE		2
 /*
- * On the way to user space: LATE, and a miss if anything ran in between that may
- * have changed the registers, or if L1 has a breakpoint on the CPU. With
- * TDX_DRCACHE_BIND_EXCLUSIVE only a debug exception that another task had in between
- * makes a miss. Only for VMMs that use 64-bit system calls.
+ * On the return to user space: LATE. The exit is a miss if anything that may have
+ * changed the registers ran in between, or if L1 has a breakpoint on the CPU. With
+ * TDX_DRCACHE_BIND_EXCLUSIVE it is a miss only if another task may have taken a debug
+ * exception in between, or if L1 slept. Only for VMMs that use 64-bit system calls.
  */
 #define TDX_DRCACHE_HOOK_RETURN		3
 
 /* struct tdx_drcache_info::host */
-#define TDX_DRCACHE_HOST_NONE		0 /* nothing here runs an L2 */
+#define TDX_DRCACHE_HOST_NONE		0 /* no host driver that runs L2s */
 #define TDX_DRCACHE_HOST_MSHV_VTL	1 /* a TDX guest with mshv_vtl */
 #define TDX_DRCACHE_HOST_EMULATED	2 /* mshv_vtl_emul */
 
@@ -189,13 +192,13 @@ struct tdx_drcache_slot {
 #define TDX_DRCACHE_FEATURE_EXCLUSIVE	(1ull << 0) /* TDX_DRCACHE_BIND_EXCLUSIVE */
 
 /**
- * struct tdx_drcache_info - what TDX_DRCACHE_GET_INFO tells
+ * struct tdx_drcache_info - the host, the hook and the limits
  * @size: in: sizeof(struct tdx_drcache_info)
  * @hook: out: the hook in place, or the one that BIND would place now
- * @features: out: TDX_DRCACHE_FEATURE_*: the optional parts that this kernel has
- * @max_vcpus: out: CPU numbers are below this
+ * @features: out: TDX_DRCACHE_FEATURE_*, the optional features of this kernel
+ * @max_vcpus: out: all CPU numbers are below this
  * @map_size: out: the length to mmap(), in bytes
- * @host: out: what runs the L2s here
+ * @host: out: TDX_DRCACHE_HOST_*, the driver that runs the L2s
  * @reserved: zero
  */
 struct tdx_drcache_info {
@@ -209,42 +212,46 @@ struct tdx_drcache_info {
 };
 
 /*
- * TDX_DRCACHE_GET_INFO - what there is. Needs no BIND. While no vCPU has an owner it
- * looks for a hook, which is slow where that is the fprobe: ask after BIND, or once.
+ * TDX_DRCACHE_GET_INFO - report the host, the hook and the limits. Does not require
+ * BIND. While no vCPU has an owner, it searches for a hook, and the search for the
+ * fprobe is slow: call it after BIND, or only once.
  */
 #define TDX_DRCACHE_GET_INFO		_IO(TDX_DRCACHE_IOC_MAGIC, 0)
 
 /* struct tdx_drcache_bind::flags */
-#define TDX_DRCACHE_BIND_OBSERVE	(1u << 0) /* look on; do not own */
+#define TDX_DRCACHE_BIND_OBSERVE	(1u << 0) /* read only; do not own the vCPU */
 /*
- * Keep DR0-DR3 of the CPU from L1 while the vCPU has this owner. All four breakpoint
- * slots of the CPU are reserved, so that L1's values never reach the L2 or a snapshot.
- * Meanwhile perf and ptrace fail with ENOSPC to place a breakpoint that may run on this
- * CPU. That is every breakpoint of a task, as tasks move: gdb's hardware watchpoints
- * and hbreak fail in all of L1. Software breakpoints and single-stepping work, and so
- * do perf's breakpoints of other CPUs.
+ * Keep L1's breakpoints out of the CPU's DR0-DR3 while the vCPU has this owner. All
+ * four breakpoint slots of the CPU are reserved, so no breakpoint that L1 places later
+ * can reach the L2 or a snapshot. Meanwhile perf and ptrace get ENOSPC for any
+ * breakpoint that may run on this CPU. This includes every breakpoint of a task,
+ * because tasks migrate: gdb's hardware watchpoints and hbreak fail in all of L1.
+ * Software breakpoints, single-stepping and perf's breakpoints on other CPUs still
+ * work.
  */
 #define TDX_DRCACHE_BIND_EXCLUSIVE	(1u << 1)
 
-/* struct tdx_drcache_bind::exit_reasons, a bit for each VMX basic exit reason */
+/* struct tdx_drcache_bind::exit_reasons, one bit per VMX basic exit reason */
 #define TDX_DRCACHE_HW_INTERRUPT	(1ull << 1)
 
 /**
- * struct tdx_drcache_bind - which vCPU, and which of its exits
+ * struct tdx_drcache_bind - the vCPU to bind to, and the exits to capture
  * @size: in: sizeof(struct tdx_drcache_bind)
- * @cpu: in: the L1 kernel's number of the CPU
- * @exit_reasons: in: capture at these VMX basic exit reasons; 0 is
+ * @cpu: in: the L1 kernel's CPU number
+ * @exit_reasons: in: the VMX basic exit reasons to capture at; 0 means
  *	TDX_DRCACHE_HW_INTERRUPT alone (the kernel calls that reason
  *	EXIT_REASON_EXTERNAL_INTERRUPT)
- * @run_page: in: where the caller has the host driver's run page of that CPU
- *	mapped; 0 where the hook needs none (the callout does not). It is not checked
- *	to be one. With another page the snapshots tell the exits that this page has,
- *	so that exits are missed, or accepted if its RAX is the right one by chance.
+ * @run_page: in: the address where the caller has mapped the host driver's run page
+ *	of that CPU; may be 0 if the hook does not need it (the callout does not). The
+ *	module does not verify that it is a run page. With any other page the module
+ *	takes RAX from that page, so the reader misses unless that RAX matches by
+ *	chance.
  * @flags: in: TDX_DRCACHE_BIND_OBSERVE, TDX_DRCACHE_BIND_EXCLUSIVE or 0
  * @reserved: in: zero
  *
- * An observer sees what the owner captures: its @exit_reasons and @run_page
- * are zero. It can be bound before there is an owner, or a host driver.
+ * An observer sees the snapshots that the owner's exits produce, so its
+ * @exit_reasons and @run_page must be zero. It can bind before there is an owner or
+ * a host driver.
  */
 struct tdx_drcache_bind {
 	__u32 size;
@@ -259,24 +266,25 @@ struct tdx_drcache_bind {
  * TDX_DRCACHE_BIND - bind this file to a vCPU.
  *
  *   ENXIO       no such CPU, or it is offline
- *   EBUSY       this file is bound already, or the vCPU has an owner; or somebody
- *               else has the host driver's callout; or a debugger is connected to
- *               kgdb, which writes the registers regardless, and the caller wants
- *               TDX_DRCACHE_BIND_EXCLUSIVE
+ *   EBUSY       the file is already bound, the vCPU already has an owner, or another
+ *               user has the host driver's callout; with TDX_DRCACHE_BIND_EXCLUSIVE
+ *               also: a debugger is connected to kgdb, which writes the registers
+ *               regardless
  *   ENOSPC      TDX_DRCACHE_BIND_EXCLUSIVE: L1 has a breakpoint that may run on the
- *               CPU: one of the CPU, or of any task. Binding without the flag works.
- *   ENODEV      an owner: there is no host driver to hook; the log says what was
- *               looked for
- *   EINVAL      @run_page is not at the start of a page, or is 0 where the hook
- *               needs it; or an observer gave @exit_reasons or @run_page, or wants
+ *               CPU, set on the CPU or on any task. Binding without the flag works.
+ *   ENODEV      owner only: there is no host driver to hook; the kernel log lists
+ *               what the module looked for
+ *   EINVAL      @run_page is not page-aligned, or is 0 although the hook needs it; or
+ *               an observer set @exit_reasons, @run_page or
  *               TDX_DRCACHE_BIND_EXCLUSIVE
- *   EFAULT      also: there is nothing writable at @run_page
- *   EOPNOTSUPP  @exit_reasons has a reason at which no L2 ran (33, 34, 41); or, with
- *               the return hook, 52, which the host driver also reports when its own
- *               halt timer ends a halt and no L2 ran, or the caller is a 32-bit or
- *               x32 process; or TDX_DRCACHE_BIND_EXCLUSIVE, and the kernel has no
+ *   EFAULT      also: there is no writable memory at @run_page
+ *   EOPNOTSUPP  @exit_reasons includes a reason at which no L2 ran (33, 34, 41);
+ *               with the return hook, it includes 52, which the host driver also
+ *               reports when its own timer ends a halt and no L2 ran;
+ *               with the return hook, the caller is a 32-bit or x32 process;
+ *               with TDX_DRCACHE_BIND_EXCLUSIVE, the kernel lacks
  *               TDX_DRCACHE_FEATURE_EXCLUSIVE
- *   ENOMEM
+ *   ENOMEM      out of memory
  */
 #define TDX_DRCACHE_BIND		_IO(TDX_DRCACHE_IOC_MAGIC, 1)
 
@@ -284,7 +292,7 @@ struct tdx_drcache_bind {
  * struct tdx_drcache_regs - a snapshot
  * @size: in: sizeof(struct tdx_drcache_regs)
  * @flags: out: as in struct tdx_drcache_slot
- * @min_tsc: in: only a snapshot with at least this @tsc will do; 0 for any
+ * @min_tsc: in: the lowest acceptable @tsc; 0 accepts any
  * @exit_rax: out: as in struct tdx_drcache_slot
  * @db: out: DR0 to DR3
  * @dr6: out: DR6
@@ -303,11 +311,11 @@ struct tdx_drcache_regs {
 /*
  * TDX_DRCACHE_GET_REGS - read the slot.
  *
- *   ENOTCONN    this file is not bound
- *   ENODATA     there is no valid snapshot: the last exit was not one to capture
+ *   ENOTCONN    the file is not bound
+ *   ENODATA     no valid snapshot: the last exit was not captured, or there was none
  *   ESTALE      the snapshot is older than @min_tsc
- *   EAGAIN      the slot was being written at each of TDX_DRCACHE_READ_RETRIES
- *               tries
+ *   EAGAIN      the slot was being written on each of TDX_DRCACHE_READ_RETRIES
+ *               attempts
  */
 #define TDX_DRCACHE_GET_REGS		_IO(TDX_DRCACHE_IOC_MAGIC, 2)
 
@@ -315,20 +323,20 @@ struct tdx_drcache_regs {
 #define TDX_DRCACHE_STATS_EXCLUSIVE	(1u << 0) /* the owner has BIND_EXCLUSIVE */
 
 /**
- * struct tdx_drcache_stats - counts since the vCPU's last owner was bound
+ * struct tdx_drcache_stats - counts since the vCPU's last owner bound
  * @size: in: sizeof(struct tdx_drcache_stats)
- * @flags: out: TDX_DRCACHE_STATS_*: of now, and not of the last owner
+ * @flags: out: TDX_DRCACHE_STATS_*, the current state, not the last owner's
  * @published: out: snapshots published
- * @filtered: out: exits that were seen and not captured, for their reason. With the
- *	return hook also halts that the host driver's timer ended.
- * @refused: out: entries that ended with no L2 having run
+ * @filtered: out: exits seen but not captured because of their reason; with the
+ *	return hook also halts that the host driver's timer ended
+ * @refused: out: entries that returned without an L2 having run
  * @late: out: snapshots published with LATE
  * @l1_hwbp: out: snapshots published with L1_HWBP
- * @missed: out: exits that were seen, and whose registers could not be told
- *	from L1's
+ * @missed: out: exits seen but lost: L1 may have written the registers, or the hook
+ *	may not see every exit
  *
- * Each count is read once; they are not a snapshot of one moment. They stay when
- * the owner is gone, until the next one is bound.
+ * Each count is read once, so together they are not a snapshot of one moment. They
+ * are kept after the owner is gone, until the next owner binds.
  */
 struct tdx_drcache_stats {
 	__u32 size;
@@ -344,7 +352,7 @@ struct tdx_drcache_stats {
 /*
  * TDX_DRCACHE_GET_STATS - read the counts.
  *
- *   ENOTCONN    this file is not bound
+ *   ENOTCONN    the file is not bound
  */
 #define TDX_DRCACHE_GET_STATS		_IO(TDX_DRCACHE_IOC_MAGIC, 3)
 

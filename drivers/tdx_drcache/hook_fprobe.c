@@ -76,7 +76,7 @@ static void notrace fprobe_exit(DRCACHE_FPROBE_EXIT_ARGS)
 		drcache_capture_missed();
 	else
 		drcache_capture_exit(READ_ONCE(run->exit_info.rax),
-				  READ_ONCE(run->entry_rcx));
+				     READ_ONCE(run->entry_rcx));
 }
 NOKPROBE_SYMBOL(fprobe_exit);
 

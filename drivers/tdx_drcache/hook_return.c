@@ -117,8 +117,8 @@ static __always_inline bool returns_from_l2(const struct pt_regs *regs)
 	       regs->si == MSHV_VTL_RETURN_TO_LOWER_VTL && !regs->ax;
 }
 
-static __always_inline void note_return(struct return_cpu *r, const struct task_struct *task,
-				 u32 events)
+static __always_inline void note_return(struct return_cpu *r,
+					const struct task_struct *task, u32 events)
 {
 	r->task = task;
 	r->events = events;
@@ -133,7 +133,7 @@ static __always_inline void capture_if(bool intact)
 		return;
 	if (intact)
 		drcache_capture_exit_late(READ_ONCE(run->exit_info.rax),
-				       READ_ONCE(run->entry_rcx));
+					  READ_ONCE(run->entry_rcx));
 	else
 		drcache_capture_missed();
 }

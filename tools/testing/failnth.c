@@ -235,7 +235,8 @@ int main(int argc, char **argv)
 		op++;
 	if (argc < 3 || op == end || argc > 5 || (argc >= 4 && op->run != do_load) ||
 	    (argc < 4 && op->run == do_load)) {
-		fputs("usage: failnth FLOOR open|info|bind|exclusive|observe|mmap|regs|snapshot|stats\n"
+		fputs("usage: failnth FLOOR OPERATION, one of open, info, bind, exclusive,\n"
+		      "                     observe, mmap, regs, snapshot and stats\n"
 		      "       failnth FLOOR load MODULE [LAST]\n", stderr);
 		return 2;
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Where the module loads, and what it calls the host.
+ * Test where the module loads, and what it reports as the host.
  */
 #include <kunit/test.h>
 

@@ -137,7 +137,7 @@ static int hooked_read(const struct tdx_drcache_slot *slot, struct tdx_drcache_s
 	return ret;
 }
 
-static struct tdx_drcache_slot stepped;	/* what the hooks write to */
+static struct tdx_drcache_slot stepped;	/* the hooks write here */
 
 static int slot_init(struct kunit *test)
 {

@@ -171,8 +171,8 @@ struct errno_row {
 #define ROW_STATS .cmd = TDX_DRCACHE_GET_STATS, .stats.size = sizeof(struct tdx_drcache_stats)
 
 static const struct errno_row errno_rows[] = {
-	{ "number past the last", -ENOTTY, UNBOUND, .cmd = _IO(TDX_DRCACHE_IOC_MAGIC, 4) },
-	{ "last number there is", -ENOTTY, UNBOUND, .cmd = _IO(TDX_DRCACHE_IOC_MAGIC, 255) },
+	{ "first unused number", -ENOTTY, UNBOUND, .cmd = _IO(TDX_DRCACHE_IOC_MAGIC, 4) },
+	{ "highest number", -ENOTTY, UNBOUND, .cmd = _IO(TDX_DRCACHE_IOC_MAGIC, 255) },
 	{ "other magic", -ENOTTY, UNBOUND, .cmd = _IO(0xBA, 0) },
 	{ "number with a direction", -ENOTTY, UNBOUND,
 	  .cmd = _IOR(TDX_DRCACHE_IOC_MAGIC, 0, u32) },
@@ -197,11 +197,11 @@ static const struct errno_row errno_rows[] = {
 	{ "BIND: highest flag", -EINVAL, UNBOUND, ROW_BIND, .bind.flags = 1u << 31 },
 	{ "BIND: reserved", -EINVAL, UNBOUND, ROW_BIND, .bind.reserved = 1 },
 	{ "BIND: run page not aligned", -EINVAL, UNBOUND, ROW_BIND, .bind.run_page = 8 },
-	{ "BIND: nothing at the run page", -EFAULT, UNBOUND, ROW_BIND,
+	{ "BIND: run page not mapped", -EFAULT, UNBOUND, ROW_BIND,
 	  .bind.run_page = PAGE_SIZE },
-	{ "BIND: the run page is the kernel's", -EFAULT, UNBOUND, ROW_BIND,
+	{ "BIND: run page in the kernel", -EFAULT, UNBOUND, ROW_BIND,
 	  .bind.run_page = -PAGE_SIZE },
-	{ "BIND: every reason there is", 0, UNBOUND, ROW_BIND,
+	{ "BIND: every valid reason", 0, UNBOUND, ROW_BIND,
 	  .bind.exit_reasons = ~(BIT_ULL(33) | BIT_ULL(34) | BIT_ULL(41)) },
 	{ "BIND: reason 33", -EOPNOTSUPP, UNBOUND, ROW_BIND, .bind.exit_reasons = BIT_ULL(33) },
 	{ "BIND: reason 34", -EOPNOTSUPP, UNBOUND, ROW_BIND, .bind.exit_reasons = BIT_ULL(34) },
@@ -210,9 +210,9 @@ static const struct errno_row errno_rows[] = {
 	{ "BIND: CPU 4096", -ENXIO, UNBOUND, ROW_BIND, .bind.cpu = 4096 },
 	{ "BIND: bound already", -EBUSY, BOUND, ROW_BIND },
 	{ "BIND: the vCPU has an owner", -EBUSY, OTHER_OWNS, ROW_BIND },
-	{ "BIND: observe what is owned", 0, OTHER_OWNS, ROW_BIND,
+	{ "BIND: observe an owned vCPU", 0, OTHER_OWNS, ROW_BIND,
 	  .bind.flags = TDX_DRCACHE_BIND_OBSERVE },
-	{ "BIND: observe what is not owned", 0, UNBOUND, ROW_BIND,
+	{ "BIND: observe a vCPU without an owner", 0, UNBOUND, ROW_BIND,
 	  .bind.flags = TDX_DRCACHE_BIND_OBSERVE },
 	{ "BIND: an observer's reasons", -EINVAL, UNBOUND, ROW_BIND,
 	  .bind.flags = TDX_DRCACHE_BIND_OBSERVE, .bind.exit_reasons = 2 },
@@ -226,7 +226,7 @@ static const struct errno_row errno_rows[] = {
 	{ "STATS: not bound", -ENOTCONN, UNBOUND, ROW_STATS },
 	{ "STATS", 0, BOUND, ROW_STATS },
 	{ "STATS: size short", -EINVAL, BOUND, .cmd = TDX_DRCACHE_GET_STATS, .size = 55 },
-	{ "STATS: flags are not looked at", 0, BOUND, ROW_STATS, .stats.flags = ~0u },
+	{ "STATS: flags are ignored", 0, BOUND, ROW_STATS, .stats.flags = ~0u },
 };
 
 KUNIT_ARRAY_PARAM_DESC(errno, errno_rows, desc);
@@ -551,7 +551,7 @@ struct mmap_row {
 };
 
 static const struct mmap_row mmap_rows[] = {
-	{ "as it should be", 0, false, PAGE_SIZE, PROT_READ, MAP_SHARED, 0 },
+	{ "valid mapping", 0, false, PAGE_SIZE, PROT_READ, MAP_SHARED, 0 },
 	{ "no access", 0, false, PAGE_SIZE, PROT_NONE, MAP_SHARED, 0 },
 	{ "before BIND", -ENOTCONN, true, PAGE_SIZE, PROT_READ, MAP_SHARED, 0 },
 	{ "private", -EINVAL, false, PAGE_SIZE, PROT_READ, MAP_PRIVATE, 0 },

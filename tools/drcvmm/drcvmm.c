@@ -165,8 +165,8 @@ static const struct argp_option options[] = {
 	  "five ioctls), openvmm (the same plus DR7 by TDCALL, and all again if DR6 "
 	  "reports a breakpoint), or batch (a single ioctl of the stand-in)", 0 },
 	{ "verify", 'v', "WHAT", OPTION_ARG_OPTIONAL,
-	  "compare each snapshot with the five ioctls and with what the guest wrote "
-	  "(all, default), or with the latter alone (guest), for an L1 that writes the "
+	  "compare each snapshot with the five ioctls and with the guest's writes (all, "
+	  "default), or only with the guest's writes (guest), for an L1 that writes the "
 	  "registers", 0 },
 	{ "reentered", KEY_REENTERED, NULL, 0,
 	  "for a host driver that enters the L2 again before it returns: compare only "

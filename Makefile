@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# tdx-drcache; `make help' says what there is.
+# tdx-drcache; `make help' lists the targets.
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 DRCACHE_BUILD ?= $(CURDIR)/build
@@ -22,7 +22,7 @@ tools:
 
 install: all
 	$(kbuild) modules_install $(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR))
-	@# The test modules are of no use there.
+	@# Do not install the test modules.
 	find $(DESTDIR)/lib/modules \( -name 'drcache_count.ko*' \
 		-o -name 'drcache_stress.ko*' \
 		-o -name 'tdx_drcache_kunit.ko*' \) -delete
@@ -51,7 +51,7 @@ matrix:
 bench:
 	@scripts/bench
 
-# Not kbuild's: that one goes through $(DRCACHE_BUILD) too, and its kernels.
+# Not kbuild's clean: it would also clean $(DRCACHE_BUILD) and the kernels there.
 clean:
 	find drivers kunit \( -name '*.o' -o -name '*.ko' -o -name '*.mod' \
 		-o -name '*.mod.c' -o -name '.*.cmd' -o -name '.*.d' \
@@ -68,20 +68,20 @@ help:
 	@echo '  all        the modules and the tools (default)'
 	@echo '  modules    tdx_drcache.ko, tdx_emul.ko and mshv_vtl_emul.ko against KDIR'
 	@echo '  tools      drcvmm and drcstat, static'
-	@echo '  install    modules, tools, headers and man pages; uninstall takes them away'
-	@echo '  clean      what was compiled here; distclean also what was downloaded'
+	@echo '  install    install modules, tools, headers and man pages; uninstall removes them'
+	@echo '  clean      remove compiled files; distclean also removes downloads'
 	@echo
 	@echo 'On a Debian 12 machine, as root (they install packages and use QEMU):'
 	@echo '  demo       boot a stock kernel, run an L2 and show its debug registers'
-	@echo '  check      every test but the long ones'
+	@echo '  check      run every test except the long ones'
 	@echo '  lint       static checks: compilers, sparse, Coccinelle, checkpatch and more'
-	@echo '  soak       the long ones: hours'
+	@echo '  soak       run the long tests, which take hours'
 	@echo '  matrix     build and test on Debian'"'"'s 6.1, 6.12 and newest kernels'
-	@echo '  bench      what exits and reads cost: instructions, tables and plots'
+	@echo '  bench      measure exits and reads in instructions, with tables and plots'
 	@echo
 	@echo 'Variables:'
 	@echo '  KDIR=DIR           kernel headers (now: $(KDIR))'
-	@echo '  DRCACHE_BUILD=DIR  for whatever is downloaded or built (now: $(DRCACHE_BUILD))'
+	@echo '  DRCACHE_BUILD=DIR  for downloads and builds (now: $(DRCACHE_BUILD))'
 	@echo '  DESTDIR=, PREFIX=  for install (PREFIX is $(PREFIX))'
 
 .PHONY: all modules tools install uninstall demo check lint soak matrix bench clean distclean help

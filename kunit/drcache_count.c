@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * drcache_count: what an exit costs, in ticks of the time stamp counter. A host
- * driver whose exits are a loop: reading the parameter "exit" makes a thousand
- * of each kind, with interrupts off, and says the least that one of a batch
- * took. Under QEMU's -icount shift=0 a tick is an instruction.
+ * drcache_count: the cost of an exit, in ticks of the time stamp counter. A mock
+ * host driver that makes exits in a loop: reading the parameter "exit" makes a
+ * thousand of each kind, with interrupts off, and reports the quickest batch, per
+ * exit. Under QEMU's -icount shift=0 a tick is an instruction.
  */
 #include <linux/fs.h>
 #include <linux/irqflags.h>
@@ -32,19 +32,19 @@ int mshv_vtl_set_exit_hook(void (*fn)(u64 exit_rax, u64 entry_rcx))
 }
 EXPORT_SYMBOL_GPL(mshv_vtl_set_exit_hook);
 
-/* As in a host driver: right after TDG.VP.ENTER. */
+/* Calls the hook as a host driver does, right after TDG.VP.ENTER. */
 static noinline void one_exit(u64 rax, u64 rcx)
 {
 	static_call_cond(count_exit_hook)(rax, rcx);
 }
 
-/* The same without a site to patch. */
+/* The same without a call site to patch. */
 static noinline void no_exit(u64 rax, u64 rcx)
 {
 	barrier();
 }
 
-/* What the fprobe hook goes by; the owner's run page says what the exit was. */
+/* The fprobe hook finds this by name; the owner's run page describes the exit. */
 void mshv_vtl_return_tdx(void);
 noinline void mshv_vtl_return_tdx(void)
 {
@@ -88,14 +88,14 @@ static int exit_get(char *buf, const struct kernel_param *kp)
 		{ "TDVMCALL, class 0x1101", 0x11010000004d },
 		{ "HLT, class 0", 12 },
 		{ "HW_INTERRUPT, class 0", 1 },
-		/* The last, to leave a snapshot. */
+		/* Comes last, to leave a snapshot. */
 		{ "HW_INTERRUPT, class 0x1100", 0x110000000001 },
 	};
 	u64 base = measure(no_exit, 0), ticks;
 	int i, len = 0;
 
 	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
-		/* Twice: the first leaves the slot as the second finds it. */
+		/* Measure twice: the first run leaves the slot as the second needs it. */
 		measure(one_exit, kinds[i].rax);
 		ticks = measure(one_exit, kinds[i].rax) - base;
 		len += sysfs_emit_at(buf, len, "%s\t%llu.%02llu\n", kinds[i].name,
@@ -108,7 +108,7 @@ static const struct kernel_param_ops exit_ops = {
 	.get = exit_get,
 };
 module_param_cb(exit, &exit_ops, NULL, 0400);
-MODULE_PARM_DESC(exit, "read it to have exits, and what each kind took");
+MODULE_PARM_DESC(exit, "read: make exits, and report the cost of each kind");
 
 static int fprobe_get(char *buf, const struct kernel_param *kp)
 {
@@ -123,9 +123,9 @@ static const struct kernel_param_ops fprobe_ops = {
 	.get = fprobe_get,
 };
 module_param_cb(fprobe, &fprobe_ops, NULL, 0400);
-MODULE_PARM_DESC(fprobe, "read it to have calls of mshv_vtl_return_tdx(), and what one took");
+MODULE_PARM_DESC(fprobe, "read: call mshv_vtl_return_tdx(), and report the cost of one call");
 
-/* Whatever ioctl it is, it succeeds: for the return hook's late captures. */
+/* Any ioctl succeeds; for the return hook's late captures. */
 static long any_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	return 0;
@@ -144,6 +144,6 @@ static struct miscdevice count_misc = {
 };
 module_misc_device(count_misc);
 
-MODULE_DESCRIPTION("What an exit costs with tdx_drcache");
+MODULE_DESCRIPTION("Measure the cost of an exit with tdx_drcache");
 MODULE_AUTHOR("The tdx-drcache maintainers");
 MODULE_LICENSE("GPL");

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * drcache_stress: exits as fast as they go, to find torn snapshots. A host driver
- * that loads DR0-DR3 and DR6 with what a number tells, has an exit, and goes on
- * to the next number. Writing N to the parameter "exits" does that N times on
- * the CPU of who writes; tools/testing/torn.c reads on others.
+ * drcache_stress: exits as fast as possible, to find torn snapshots. A mock host
+ * driver that loads DR0-DR3 and DR6 with values derived from a number, makes an
+ * exit, and goes on to the next number. Writing N to the parameter "exits" does
+ * that N times on the writer's CPU; tools/testing/torn.c reads on others.
  */
 #include <linux/irqflags.h>
 #include <linux/kernel.h>
@@ -22,7 +22,7 @@ static void (*hook)(u64 exit_rax, u64 entry_rcx);
 const u8 mshv_vtl_emulated = 1;
 EXPORT_SYMBOL_GPL(mshv_vtl_emulated);
 
-/* Called with interrupts off, which RCU waits for. */
+/* The hook runs with interrupts off, so RCU waits for it. */
 int mshv_vtl_set_exit_hook(void (*fn)(u64 exit_rax, u64 entry_rcx))
 {
 	if (fn && hook)
@@ -77,8 +77,8 @@ static const struct kernel_param_ops exits_ops = {
 	.set = exits_set,
 };
 module_param_cb(exits, &exits_ops, NULL, 0200);
-MODULE_PARM_DESC(exits, "write N to have N exits on this CPU");
+MODULE_PARM_DESC(exits, "write N to make N exits on this CPU");
 
-MODULE_DESCRIPTION("Exits as fast as they go, for tdx_drcache");
+MODULE_DESCRIPTION("Exits as fast as possible, to test tdx_drcache");
 MODULE_AUTHOR("The tdx-drcache maintainers");
 MODULE_LICENSE("GPL");

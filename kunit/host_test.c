@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Where the module loads, and what it calls the host.
+ * Test where the module loads, and what it reports as the host.
  */
 #include <kunit/test.h>
 
@@ -17,9 +17,9 @@ static const struct refusal_case refusal_cases[] = {
 	{ "bare metal or any VM", { }, false },
 	{ "TDX guest", { .tdx_guest = true }, false },
 	{ "TDX host", { .tdx_host = true }, true },
-	{ "TDX guest that could be a host", { .tdx_guest = true, .tdx_host = true }, false },
+	{ "TDX guest that may be a host too", { .tdx_guest = true, .tdx_host = true }, false },
 	{ "SNP guest", { .snp_guest = true }, true },
-	{ "SNP guest that says TDX", { .snp_guest = true, .tdx_guest = true }, true },
+	{ "SNP guest that also reports TDX", { .snp_guest = true, .tdx_guest = true }, true },
 };
 
 KUNIT_ARRAY_PARAM_DESC(refusal, refusal_cases, desc);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * drcache_l2_exit_decode(): every class, with every kind of reason and VM index.
+ * Test drcache_l2_exit_decode(): every class, with every kind of reason and VM index.
  */
 #include <kunit/test.h>
 
@@ -17,7 +17,7 @@
 struct class_case {
 	const char *desc;
 	u32 class;
-	/* With reason HW_INTERRUPT, and with HLT, of VMs 1 to 3. */
+	/* Results with reasons HW_INTERRUPT and HLT, of VMs 1 to 3. */
 	enum drcache_l2_exit interrupt, hlt;
 };
 
@@ -27,12 +27,12 @@ static const struct class_case class_cases[] = {
 	{ "host routed, TDVMCALL", 0x1101, FILTERED, FILTERED },
 	{ "L2 exit, pending interrupt", 0x1102, CAPTURE, FILTERED },
 	{ "pending interrupt", 0x1120, REFUSED, REFUSED },
-	{ "unknown, next to a known one", 0x1103, REFUSED, REFUSED },
+	{ "unknown class next to a known one", 0x1103, REFUSED, REFUSED },
 	{ "unknown", 0x0001, REFUSED, REFUSED },
 	{ "recoverable error", 0x80000000, REFUSED, REFUSED },
 	{ "error", 0xC0000100, REFUSED, REFUSED },
 	{ "error with the class's low bits", 0xC0001100, REFUSED, REFUSED },
-	/* TDX 2.0: also after an L2 ran, which it does not tell. */
+	/* TDX 2.0 also reports this after an L2 ran, with no way to tell. */
 	{ "L2 VM entry failed", 0x80001103, REFUSED, REFUSED },
 };
 
@@ -49,7 +49,7 @@ static void class_test(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, c->hlt,
 				drcache_l2_exit_decode(RAX(c->class, 12), VM(vm), HW_INTERRUPT));
 	}
-	/* VM 0 is L1: whatever the class, no L2 ran, or it is not told. */
+	/* VM 0 is L1: no L2 ran, whatever the class, or its VM is unknown. */
 	KUNIT_EXPECT_NE(test, CAPTURE,
 			drcache_l2_exit_decode(RAX(c->class, 1), VM(0), HW_INTERRUPT));
 	/* A VM entry that failed. */
@@ -70,12 +70,12 @@ static const struct reason_case reason_cases[] = {
 	{ "EXCEPTION, not asked for", 0, HW_INTERRUPT, FILTERED },
 	{ "EXCEPTION, asked for", 0, BIT_ULL(0), CAPTURE },
 	{ "HLT, asked for", 12, BIT_ULL(12) | HW_INTERRUPT, CAPTURE },
-	{ "the last that can be asked for", 63, BIT_ULL(63), CAPTURE },
-	{ "one past it", 64, ~0ULL, FILTERED },
+	{ "63, the last in the mask", 63, BIT_ULL(63), CAPTURE },
+	{ "64, past the mask", 64, ~0ULL, FILTERED },
 	{ "65, which is 1 modulo 64", 65, HW_INTERRUPT, FILTERED },
 	{ "TDVMCALL", 77, ~0ULL, FILTERED },
 	{ "all 16 bits", 0xffff, ~0ULL, FILTERED },
-	{ "bits 30:16 are not the reason's", 0x7fff0001, HW_INTERRUPT, CAPTURE },
+	{ "bits 30:16 do not belong to the reason", 0x7fff0001, HW_INTERRUPT, CAPTURE },
 	{ "bit 31: the entry failed", 0x80000001, HW_INTERRUPT, REFUSED },
 	{ "invalid guest state", 0x80000021, ~0ULL, REFUSED },
 };
@@ -98,12 +98,12 @@ static void vm_test(struct kunit *test)
 	for (vm = 1; vm <= 3; vm++) {
 		KUNIT_EXPECT_EQ(test, CAPTURE, drcache_l2_exit_decode(rax, VM(vm), HW_INTERRUPT));
 		KUNIT_EXPECT_EQ(test, vm << TDX_DRCACHE_VM_SHIFT, drcache_l2_exit_vm(VM(vm)));
-		/* Other bits of the entry RCX are not the index's. */
+		/* Other bits of the entry RCX do not belong to the index. */
 		KUNIT_EXPECT_EQ(test, vm << TDX_DRCACHE_VM_SHIFT,
 				drcache_l2_exit_vm(VM(vm) | ~TDX_ENTRY_VM_MASK));
 	}
 	KUNIT_EXPECT_EQ(test, REFUSED, drcache_l2_exit_decode(rax, VM(0), HW_INTERRUPT));
-	/* With a reason that was not asked for it is not looked at. */
+	/* The class is ignored with a reason that was not asked for. */
 	KUNIT_EXPECT_EQ(test, FILTERED, drcache_l2_exit_decode(rax, VM(0), BIT_ULL(12)));
 	KUNIT_EXPECT_EQ(test, REFUSED,
 			drcache_l2_exit_decode(rax, ~TDX_ENTRY_VM_MASK, HW_INTERRUPT));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A host driver that has exits when a test says so.
+ * A mock host driver, which makes exits on a test's request.
  */
 #include <linux/errno.h>
 #include <linux/module.h>
@@ -26,7 +26,7 @@ int mshv_vtl_set_exit_hook(void (*fn)(u64 exit_rax, u64 entry_rcx))
 }
 EXPORT_SYMBOL_GPL(mshv_vtl_set_exit_hook);
 
-/* Have the next mshv_vtl_set_exit_hook() fail; 0: no more. */
+/* Make mshv_vtl_set_exit_hook() fail with @err; 0: stop failing. */
 void mock_host_fail(int err)
 {
 	fail_with = err;
@@ -48,7 +48,7 @@ static void exit_ipi(void *info)
 	hook(e->rax, e->rcx);
 }
 
-/* An exit on @cpu. -ENODEV if nobody listens, -ENXIO if it is offline. */
+/* Make an exit on @cpu. -ENODEV if no hook is set, -ENXIO if @cpu is offline. */
 int mock_host_exit(unsigned int cpu, u64 exit_rax, u64 entry_rcx)
 {
 	struct mock_exit e = { exit_rax, entry_rcx };

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Every order of what a few tasks can do on a CPU whose breakpoint registers are kept
- * from L1: whenever the return hook calls the debug registers intact, DR6 is what the
- * last exit left. DR6 alone can differ, so the model has no other register.
+ * Try every order of the events of a few tasks on a CPU whose breakpoint registers are
+ * reserved: whenever the return hook calls the debug registers intact, DR6 must be what
+ * the last exit left. Only DR6 can differ, so the model has no other register.
  */
 #include <kunit/test.h>
 #include <linux/string.h>
 
 #include "returns.h"
 
-#define RESET	0xffff0ff0ULL	/* what a #DB leaves in DR6 */
+#define RESET	0xffff0ff0ULL	/* DR6 after a #DB */
 #define OTHER	0xffff0ff4ULL
 #define DEPTH	8
 
@@ -18,10 +18,10 @@ enum { VMM, VMM2, BYSTANDER, TASKS };
 
 struct model {
 	struct drcache_returns returns;
-	u64 dr6, left;		/* DR6 now, and as the last exit left it */
-	int user;		/* the task that is in user mode, or -1 */
+	u64 dr6, left;		/* DR6 now, and after the last exit */
+	int user;		/* the task in user mode, or -1 */
 	bool in_ioctl[TASKS], exited[TASKS];
-	bool dead;		/* VMM is, and BYSTANDER has its address */
+	bool dead;		/* VMM is dead, and BYSTANDER has its address */
 };
 
 struct counts {
@@ -37,7 +37,7 @@ static u64 read_model_dr6(void)
 
 static const struct task_struct *address(const struct model *m, int task)
 {
-	/* Never followed. */
+	/* Never dereferenced. */
 	return (void *)(uintptr_t)(m->dead && task == BYSTANDER ? VMM + 1 : task + 1);
 }
 
@@ -46,10 +46,10 @@ static bool is_alive(const struct model *m, int task)
 	return task != VMM || !m->dead;
 }
 
-/* An event of a task. False if it cannot be now. */
+/* Apply an event of a task. False if it can't happen now. */
 typedef bool event_fn(struct model *m, int task, struct counts *n);
 
-/* It returns to user space from anything but an ioctl that entered the L2. */
+/* The task returns to user space from anything but an ioctl that entered the L2. */
 static bool returns(struct model *m, int task, struct counts *n)
 {
 	if (m->in_ioctl[task])
@@ -78,7 +78,7 @@ static bool enters(struct model *m, int task, struct counts *n)
 	return true;
 }
 
-/* It comes from another CPU, inside the ioctl. */
+/* The task migrates here from another CPU, inside the ioctl. */
 static bool moves_in(struct model *m, int task, struct counts *n)
 {
 	if (m->in_ioctl[task] || m->user == task || task == BYSTANDER)
@@ -126,7 +126,7 @@ static bool returns_from_l2(struct model *m, int task, struct counts *n)
 	return true;
 }
 
-/* It ends, and its address is given to the bystander. */
+/* The task ends, and the bystander gets its address. */
 static bool dies(struct model *m, int task, struct counts *n)
 {
 	if (task != VMM || m->in_ioctl[VMM])
@@ -142,7 +142,7 @@ static event_fn *const events[] = {
 	returns_from_l2, dies,
 };
 
-/* All that can happen in @depth more events. */
+/* Try every sequence of @depth more events. */
 static void go_on(const struct model *before, unsigned int depth, struct counts *n)
 {
 	struct model m;
@@ -169,12 +169,12 @@ static void any_order_test(struct kunit *test)
 	go_on(&m, DEPTH, &n);
 	kunit_info(test, "%lu intact, %lu missed, %lu wrong", n.intact, n.missed, n.wrong);
 	KUNIT_EXPECT_EQ(test, 0, n.wrong);
-	/* The model has to meet both. */
+	/* Both outcomes must occur. */
 	KUNIT_EXPECT_GT(test, n.intact, 10000);
 	KUNIT_EXPECT_GT(test, n.missed, 10000);
 }
 
-/* What @others saw, then DR6 now: is it intact? */
+/* DR6 as @others saw it, DR6 now, and the wanted decision. */
 struct decision {
 	const char *desc;
 	bool same_task;
@@ -212,7 +212,7 @@ static void decision_test(struct kunit *test)
 		drcache_returns_any(&r, (void *)(uintptr_t)(3 + i), read_model_dr6);
 	}
 	KUNIT_EXPECT_EQ(test, d->intact, drcache_returns_exit(&r, vmm, d->now));
-	/* That was a return of the VMM's task, so what was before does not count. */
+	/* The VMM's task has returned, so earlier returns do not count. */
 	KUNIT_EXPECT_TRUE(test, drcache_returns_exit(&r, vmm, RESET));
 }
 

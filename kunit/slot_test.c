@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Publish and read a slot: alone, interleaved in every possible way, and on two
- * CPUs at once.
+ * Test publishing and reading a slot: alone, in every possible interleaving, and on
+ * two CPUs at once.
  *
  * slot.h is compiled here with a hook before each load and each store. On x86
  * smp_load_acquire() and smp_store_release() are READ_ONCE() and WRITE_ONCE()
@@ -14,7 +14,7 @@
 #include <linux/sched.h>
 #include <linux/sched/task.h>
 
-/* Loads and stores of a slot so far; each hook gets the number of those before. */
+/* Loads and stores of a slot so far. Each hook is passed the number before its own. */
 static unsigned int loads, stores;
 static void (*load_hook)(unsigned int nr);
 static void (*store_hook)(unsigned int nr);
@@ -56,14 +56,14 @@ do {									\
 #pragma pop_macro("READ_ONCE")
 #pragma pop_macro("WRITE_ONCE")
 
-/* Of a read that meets no publish, and of a publish. */
+/* Number of loads in a read that meets no publish, and of stores in a publish. */
 #define LOADS		10
 #define STORES		10
 
-/* A reader that does not give up by itself is stopped after so many loads. */
+/* Stops a reader that does not give up by itself. */
 #define TOO_MANY	(2 * LOADS * TDX_DRCACHE_READ_RETRIES)
 
-/* A snapshot of which each member is told by @n. */
+/* Fill a snapshot; @n determines each member. */
 static void fill(struct tdx_drcache_slot *snap, u64 n)
 {
 	*snap = (struct tdx_drcache_slot) {
@@ -97,7 +97,7 @@ static bool is_of(const struct tdx_drcache_slot *snap, u64 n)
 	return !memcmp(snap, &want, sizeof(want));
 }
 
-/* The @nr-th store of drcache_slot_publish(), for publishes that stop on the way. */
+/* The @nr-th store of drcache_slot_publish(), to stop a publish midway. */
 static void store(struct tdx_drcache_slot *slot, const struct tdx_drcache_slot *snap,
 		  unsigned int nr)
 {
@@ -137,7 +137,7 @@ static int hooked_read(const struct tdx_drcache_slot *slot, struct tdx_drcache_s
 	return ret;
 }
 
-static struct tdx_drcache_slot stepped;	/* what the hooks write to */
+static struct tdx_drcache_slot stepped;	/* the hooks write here */
 
 static int slot_init(struct kunit *test)
 {
@@ -174,7 +174,7 @@ static void invalid_test(struct kunit *test)
 	drcache_slot_invalidate(&slot);
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, 0, &snap), -ENODATA);
 
-	/* And it can be published into again. */
+	/* The slot can be published to again. */
 	publish(&slot, 300);
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, 0, &snap), 0);
 	KUNIT_EXPECT_TRUE(test, is_of(&snap, 300));
@@ -218,12 +218,12 @@ static void freshness_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, 106, &snap), 0);
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, 107, &snap), -ESTALE);
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, U64_MAX, &snap), -ESTALE);
-	/* Not valid comes before old. */
+	/* A slot that is both reports invalid, not stale. */
 	drcache_slot_invalidate(&slot);
 	KUNIT_EXPECT_EQ(test, drcache_slot_read(&slot, U64_MAX, &snap), -ENODATA);
 }
 
-/* Each member is loaded once, and seq twice: nothing escapes the hook. */
+/* A read loads each member once and seq twice, so the hook sees every load. */
 static void loads_test(struct kunit *test)
 {
 	struct tdx_drcache_slot snap;
@@ -249,7 +249,7 @@ static void read_between_stores(unsigned int nr)
 	store(&steps.want, &steps.next, nr);
 }
 
-/* The writer's steps: the order of store(), and readers retry between any two. */
+/* A publish stores in store()'s order, and readers retry between any two stores. */
 static void publish_steps_test(struct kunit *test)
 {
 	steps.want = stepped;
@@ -276,7 +276,7 @@ static void mix_stores(unsigned int nr)
 		store(&stepped, &mix.next, mix.done++);
 }
 
-/* On to the next order of loads and stores; false after the last. */
+/* Advance to the next order of loads and stores; false after the last. */
 static bool mix_next(void)
 {
 	unsigned int i = STORES;
@@ -289,7 +289,7 @@ static bool mix_next(void)
 	return true;
 }
 
-/* A publish and a read, in each order that their ten stores and ten loads can have. */
+/* A publish and a read, in every order of their ten stores and ten loads. */
 static void interleaved_test(struct kunit *test)
 {
 	unsigned int orders = 0, met = 0, failed = 0, torn = 0, wrong = 0;
@@ -307,7 +307,7 @@ static void interleaved_test(struct kunit *test)
 		is_old = is_of(&snap, 100);
 		is_new = is_of(&snap, 201);
 		torn += !is_old && !is_new;
-		/* Before the read is new, after it is old. */
+		/* A publish before the read gives the new snapshot, one after it the old. */
 		wrong += is_old ? !mix.before[STORES - 1] : mix.before[0] == LOADS;
 		met += loads != LOADS;
 		orders++;
@@ -332,7 +332,7 @@ static void publish_again(unsigned int nr)
 		publish(&stepped, ++again.n);
 }
 
-/* Retries end, and not too early. */
+/* A reader stops retrying, but not too early. */
 static void retries_test(struct kunit *test)
 {
 	struct tdx_drcache_slot snap;
@@ -343,7 +343,7 @@ static void retries_test(struct kunit *test)
 			again.tries = i;
 			KUNIT_ASSERT_EQ(test, hooked_read(&stepped, &snap, publish_again), 0);
 			KUNIT_ASSERT_TRUE(test, is_of(&snap, again.n));
-			/* Before the first load there is nothing to retry for. */
+			/* A publish before the first load causes no retry. */
 			KUNIT_ASSERT_EQ(test, loads, again.at ? (i + 1) * LOADS : LOADS);
 		}
 	}
@@ -376,7 +376,7 @@ static void invalidate(unsigned int nr)
 		drcache_slot_invalidate(&stepped);
 }
 
-/* Before flags is loaded there is no snapshot, from then on it is the whole one. */
+/* Invalidating before flags is loaded gives no snapshot, later the whole one. */
 static void invalidate_at_each_load_test(struct kunit *test)
 {
 	struct tdx_drcache_slot snap;
@@ -399,21 +399,21 @@ struct race {
 	struct completion go;
 };
 
-static bool race_done;	/* the last publish is, or a test failed */
+static bool race_done;	/* after the last publish, or a failure */
 
-/* Wait until the reader has done @n more loads, or a few more. */
+/* Wait until the reader has done at least @n more loads. */
 static void race_wait(unsigned int n)
 {
 	unsigned int from;
 
-	smp_mb();	/* the reader's next loads see what was stored before */
+	smp_mb();	/* the reader's next loads see all stores before */
 	from = READ_ONCE(loads);
-	/* Sleep, for the host may have one core for both CPUs. */
+	/* Sleep: the host may run both CPUs on one core. */
 	while (!READ_ONCE(race_done) && READ_ONCE(loads) - from <= n)
 		usleep_range(1, 10);
 }
 
-/* Each publish stops before one of its stores until there was a load. */
+/* Stop each publish before one of its stores until there was a load. */
 static void race_store(unsigned int nr)
 {
 	if (nr % STORES == 1 + nr / STORES % (STORES - 1))
@@ -427,7 +427,7 @@ static int race_writer(void *arg)
 
 	wait_for_completion(&race->go);
 	for (n = 1; n <= PUBLISHES && !READ_ONCE(race_done); n++) {
-		/* The read that met the last publish ends, and another begins. */
+		/* Let the read that met the last publish end, and another begin. */
 		race_wait(2 * LOADS + n % LOADS);
 		publish(&race->slot, n * 16);
 	}
@@ -436,9 +436,9 @@ static int race_writer(void *arg)
 }
 
 /*
- * One CPU publishes, another one reads: never a torn snapshot, never an older one.
- * The writer waits for the reader in the middle of each publish, so the number of
- * reads that meet one does not depend on how the two are scheduled.
+ * One CPU publishes while another reads: no snapshot may be torn, or older than the one
+ * before. The writer waits for the reader in the middle of each publish, so scheduling
+ * does not affect the number of reads that meet one.
  */
 static void race_test(struct kunit *test)
 {
@@ -453,7 +453,7 @@ static void race_test(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, race);
 	if (num_online_cpus() < 2)
 		kunit_skip(test, "needs two CPUs");
-	/* A reader that never gives up would keep the writer off its CPU for good. */
+	/* Check first that a reader gives up. Otherwise it would hang this test. */
 	stepped.seq = 7;
 	KUNIT_ASSERT_EQ(test, hooked_read(&stepped, &snap, end_odd), -EAGAIN);
 	init_completion(&race->go);

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the registers are at exit n of drcache_stress.ko, for it and for the
- * reader in user space.
+ * The registers at exit n of drcache_stress.ko, shared with the reader in user
+ * space.
  */
 #ifndef _KUNIT_STRESS_H
 #define _KUNIT_STRESS_H
 
 #include <linux/types.h>
 
-/* Each register has all bits of n, at another place. */
+/* Each register has all bits of n, in a different place. */
 static inline __u64 stress_db(__u64 n, unsigned int i)
 {
 	return (n << 8 | n >> 56) + (i + 1) * 0x0101010101010101ull;
 }
 
-/* DR6's bits 3:0 are n's; the rest is as after reset. */
+/* Bits 3:0 of DR6 come from n; the rest is the reset value. */
 #define STRESS_DR6_REST		0xffff0ff0ull
 
 static inline __u64 stress_dr6(__u64 n)
@@ -22,7 +22,7 @@ static inline __u64 stress_dr6(__u64 n)
 	return STRESS_DR6_REST | (n & 0xf);
 }
 
-/* HW_INTERRUPT, with n in bits 30:16, which mean nothing there. */
+/* HW_INTERRUPT, with n in bits 30:16, which the module ignores. */
 static inline __u64 stress_rax(__u64 n)
 {
 	return 0x110000000001ull | (n & 0x7fff) << 16;

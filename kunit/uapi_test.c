@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /dev/tdx_drcache as a caller sees it, over the mock host driver: one row for
- * each errno, the layout, growth, mmap, and what an exit does.
+ * Test /dev/tdx_drcache as a caller sees it, over the mock host driver: one row per
+ * errno, the layout, growth, mmap, and the effect of an exit.
  */
 #include <kunit/test.h>
 #include <linux/cpu.h>
@@ -27,7 +27,7 @@
 #define RAX_HLT		RAX(TDX_CLASS_SUCCESS, 12)
 
 /*
- * The caller's memory: a page, and one behind it that is not there.
+ * The caller's memory: a page, followed by an unmapped one.
  */
 struct uapi {
 	unsigned long buf;
@@ -41,7 +41,7 @@ static struct file *dev_open(struct kunit *test)
 	return file;
 }
 
-/* A last fput() in a kernel thread is done later; this is not. */
+/* Close at once: a kernel thread's last fput() would be deferred. */
 static void dev_close(struct file *file)
 {
 	__fput_sync(file);
@@ -52,7 +52,7 @@ static long dev_ioctl_at(struct file *file, unsigned int cmd, unsigned long addr
 	return file->f_op->unlocked_ioctl(file, cmd, addr);
 }
 
-/* By way of the caller's memory, there and back. */
+/* Call an ioctl with @arg copied to the caller's memory and back. */
 static long dev_ioctl(struct kunit *test, struct file *file, unsigned int cmd,
 		      void *arg, size_t size)
 {
@@ -149,7 +149,7 @@ static void layout_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, TDX_DRCACHE_GET_STATS, 0xBB03);
 }
 
-/* What the row's call is made on. */
+/* The file that a row's call uses. */
 enum row_file { UNBOUND, BOUND, OTHER_OWNS };
 
 struct errno_row {
@@ -172,8 +172,8 @@ struct errno_row {
 #define ROW_STATS .cmd = TDX_DRCACHE_GET_STATS, .stats.size = sizeof(struct tdx_drcache_stats)
 
 static const struct errno_row errno_rows[] = {
-	{ "number past the last", -ENOTTY, UNBOUND, .cmd = _IO(TDX_DRCACHE_IOC_MAGIC, 4) },
-	{ "last number there is", -ENOTTY, UNBOUND, .cmd = _IO(TDX_DRCACHE_IOC_MAGIC, 255) },
+	{ "first unused number", -ENOTTY, UNBOUND, .cmd = _IO(TDX_DRCACHE_IOC_MAGIC, 4) },
+	{ "highest number", -ENOTTY, UNBOUND, .cmd = _IO(TDX_DRCACHE_IOC_MAGIC, 255) },
 	{ "other magic", -ENOTTY, UNBOUND, .cmd = _IO(0xBA, 0) },
 	{ "number with a direction", -ENOTTY, UNBOUND,
 	  .cmd = _IOR(TDX_DRCACHE_IOC_MAGIC, 0, u32) },
@@ -198,11 +198,11 @@ static const struct errno_row errno_rows[] = {
 	{ "BIND: highest flag", -EINVAL, UNBOUND, ROW_BIND, .bind.flags = 1u << 31 },
 	{ "BIND: reserved", -EINVAL, UNBOUND, ROW_BIND, .bind.reserved = 1 },
 	{ "BIND: run page not aligned", -EINVAL, UNBOUND, ROW_BIND, .bind.run_page = 8 },
-	{ "BIND: nothing at the run page", -EFAULT, UNBOUND, ROW_BIND,
+	{ "BIND: run page not mapped", -EFAULT, UNBOUND, ROW_BIND,
 	  .bind.run_page = PAGE_SIZE },
-	{ "BIND: the run page is the kernel's", -EFAULT, UNBOUND, ROW_BIND,
+	{ "BIND: run page in the kernel", -EFAULT, UNBOUND, ROW_BIND,
 	  .bind.run_page = -PAGE_SIZE },
-	{ "BIND: every reason there is", 0, UNBOUND, ROW_BIND,
+	{ "BIND: every valid reason", 0, UNBOUND, ROW_BIND,
 	  .bind.exit_reasons = ~(BIT_ULL(33) | BIT_ULL(34) | BIT_ULL(41)) },
 	{ "BIND: reason 33", -EOPNOTSUPP, UNBOUND, ROW_BIND, .bind.exit_reasons = BIT_ULL(33) },
 	{ "BIND: reason 34", -EOPNOTSUPP, UNBOUND, ROW_BIND, .bind.exit_reasons = BIT_ULL(34) },
@@ -211,9 +211,9 @@ static const struct errno_row errno_rows[] = {
 	{ "BIND: CPU 4096", -ENXIO, UNBOUND, ROW_BIND, .bind.cpu = 4096 },
 	{ "BIND: bound already", -EBUSY, BOUND, ROW_BIND },
 	{ "BIND: the vCPU has an owner", -EBUSY, OTHER_OWNS, ROW_BIND },
-	{ "BIND: observe what is owned", 0, OTHER_OWNS, ROW_BIND,
+	{ "BIND: observe an owned vCPU", 0, OTHER_OWNS, ROW_BIND,
 	  .bind.flags = TDX_DRCACHE_BIND_OBSERVE },
-	{ "BIND: observe what is not owned", 0, UNBOUND, ROW_BIND,
+	{ "BIND: observe a vCPU without an owner", 0, UNBOUND, ROW_BIND,
 	  .bind.flags = TDX_DRCACHE_BIND_OBSERVE },
 	{ "BIND: an observer's reasons", -EINVAL, UNBOUND, ROW_BIND,
 	  .bind.flags = TDX_DRCACHE_BIND_OBSERVE, .bind.exit_reasons = 2 },
@@ -227,7 +227,7 @@ static const struct errno_row errno_rows[] = {
 	{ "STATS: not bound", -ENOTCONN, UNBOUND, ROW_STATS },
 	{ "STATS", 0, BOUND, ROW_STATS },
 	{ "STATS: size short", -EINVAL, BOUND, .cmd = TDX_DRCACHE_GET_STATS, .size = 55 },
-	{ "STATS: flags are not looked at", 0, BOUND, ROW_STATS, .stats.flags = ~0u },
+	{ "STATS: flags are ignored", 0, BOUND, ROW_STATS, .stats.flags = ~0u },
 };
 
 KUNIT_ARRAY_PARAM_DESC(errno, errno_rows, desc);
@@ -272,15 +272,15 @@ static void efault_test(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, -EFAULT, dev_ioctl_at(file, calls[i].cmd, 0));
 		KUNIT_EXPECT_EQ(test, -EFAULT, dev_ioctl_at(file, calls[i].cmd, hole));
 		KUNIT_EXPECT_EQ(test, -EFAULT, dev_ioctl_at(file, calls[i].cmd, hole - 2));
-		/* The kernel's own memory is not the caller's. */
+		/* A kernel address is not the caller's memory. */
 		KUNIT_EXPECT_EQ(test, -EFAULT,
 				dev_ioctl_at(file, calls[i].cmd, (unsigned long)calls));
-		/* Readable but for its last byte. */
+		/* All but the last byte is readable. */
 		KUNIT_EXPECT_EQ(test, 0, clear_user((void __user *)u->buf, PAGE_SIZE));
 		KUNIT_EXPECT_EQ(test, 0, put_user(calls[i].size, (u32 __user *)addr));
 		KUNIT_EXPECT_EQ(test, -EFAULT, dev_ioctl_at(file, calls[i].cmd, addr));
 	}
-	/* None of that has bound the file. */
+	/* The failed calls have not bound the file. */
 	KUNIT_EXPECT_EQ(test, 0, bind(test, file, 0, 0, 0));
 	dev_close(file);
 }
@@ -305,7 +305,7 @@ static void growth_test(struct kunit *test)
 	arg.newer[3] = 1;
 	KUNIT_EXPECT_EQ(test, -E2BIG, dev_ioctl(test, file, TDX_DRCACHE_GET_INFO, &arg,
 						sizeof(arg)));
-	/* A whole page of zeroes behind it is the longest. */
+	/* The largest size is a whole page, zero after the known part. */
 	KUNIT_EXPECT_EQ(test, 0, clear_user((void __user *)u->buf, PAGE_SIZE));
 	KUNIT_EXPECT_EQ(test, 0, put_user((u32)PAGE_SIZE, (u32 __user *)u->buf));
 	KUNIT_EXPECT_EQ(test, 0, dev_ioctl_at(file, TDX_DRCACHE_GET_INFO, u->buf));
@@ -343,7 +343,7 @@ static void host_driver_errors_test(struct kunit *test)
 	dev_close(file);
 }
 
-/* The hook is there with the first owner, and goes with the last. */
+/* The first owner installs the hook, and the last one removes it. */
 static void hook_lifetime_test(struct kunit *test)
 {
 	struct file *owner0 = dev_open(test), *owner1 = dev_open(test);
@@ -363,7 +363,7 @@ static void hook_lifetime_test(struct kunit *test)
 	dev_close(observer);
 }
 
-/* An exit is in the slot, in each way of reading it, and in the counts. */
+/* Each way to read the slot shows an exit, and the counts include it. */
 static void capture_test(struct kunit *test)
 {
 	struct file *file = dev_open(test), *observer = dev_open(test);
@@ -388,7 +388,7 @@ static void capture_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -ESTALE, get_regs(test, file, after, &regs));
 	KUNIT_EXPECT_EQ(test, 0, get_regs(test, observer, before, &regs));
 
-	/* An exit that is not captured leaves nothing valid. */
+	/* An exit that is not captured leaves no valid snapshot. */
 	KUNIT_EXPECT_EQ(test, 0, mock_host_exit(0, RAX_HLT, VM(2)));
 	KUNIT_EXPECT_EQ(test, -ENODATA, get_regs(test, file, 0, &regs));
 	KUNIT_EXPECT_EQ(test, 0, mock_host_exit(0, RAX_INTERRUPT, VM(2)));
@@ -408,7 +408,7 @@ static void capture_test(struct kunit *test)
 	dev_close(file);
 }
 
-/* The registers are those of the CPU: they are loaded, and then an exit is had. */
+/* Load the CPU's registers, then make an exit. */
 struct load {
 	unsigned long db[4], old[4];
 };
@@ -446,7 +446,7 @@ static void values_test(struct kunit *test)
 	dev_close(file);
 }
 
-/* A vCPU's exits are in no other's slot, and are not anybody's who does not own. */
+/* A vCPU's exits reach no other vCPU's slot, and none without an owner. */
 static void isolation_test(struct kunit *test)
 {
 	struct file *file0 = dev_open(test), *file1 = dev_open(test);
@@ -466,7 +466,7 @@ static void isolation_test(struct kunit *test)
 	dev_close(file1);
 }
 
-/* Nothing of an owner is left for the next one, or for an observer. */
+/* An owner leaves nothing for the next one, or for an observer. */
 static void owner_leaves_test(struct kunit *test)
 {
 	struct file *file = dev_open(test), *observer = dev_open(test);
@@ -483,12 +483,12 @@ static void owner_leaves_test(struct kunit *test)
 
 	addr = vm_mmap(observer, 0, PAGE_SIZE, PROT_READ, MAP_SHARED, 0);
 	KUNIT_ASSERT_FALSE(test, IS_ERR_VALUE(addr));
-	/* All of the slot but its seq. */
+	/* The whole slot except seq. */
 	KUNIT_EXPECT_EQ(test, 0, copy_from_user(&regs, (void __user *)(addr + 64 + 4), 60));
 	KUNIT_EXPECT_TRUE(test, !memchr_inv(&regs, 0, 60));
 	vm_munmap(addr, PAGE_SIZE);
 
-	/* It is free for another. */
+	/* The vCPU is free for another owner. */
 	file = dev_open(test);
 	KUNIT_EXPECT_EQ(test, 0, bind(test, file, 0, 0, 0));
 	KUNIT_EXPECT_EQ(test, -ENODATA, get_regs(test, file, 0, &regs));
@@ -529,13 +529,13 @@ static void offline_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -ENXIO, bind(test, other, 1, 0, TDX_DRCACHE_BIND_OBSERVE));
 	KUNIT_ASSERT_EQ(test, 0, add_cpu(1));
 
-	/* The owner is still the owner. */
+	/* The owner still owns the vCPU. */
 	KUNIT_EXPECT_EQ(test, -EBUSY, bind(test, other, 1, 0, 0));
 	KUNIT_EXPECT_EQ(test, -ENODATA, get_regs(test, file, 0, &regs));
 	KUNIT_EXPECT_EQ(test, 0, mock_host_exit(1, RAX_INTERRUPT, VM(1)));
 	KUNIT_EXPECT_EQ(test, 0, get_regs(test, file, 0, &regs));
 
-	/* It may leave while the CPU is away. */
+	/* The owner may leave while the CPU is offline. */
 	KUNIT_ASSERT_EQ(test, 0, remove_cpu(1));
 	dev_close(file);
 	KUNIT_ASSERT_EQ(test, 0, add_cpu(1));
@@ -552,7 +552,7 @@ struct mmap_row {
 };
 
 static const struct mmap_row mmap_rows[] = {
-	{ "as it should be", 0, false, PAGE_SIZE, PROT_READ, MAP_SHARED, 0 },
+	{ "valid mapping", 0, false, PAGE_SIZE, PROT_READ, MAP_SHARED, 0 },
 	{ "no access", 0, false, PAGE_SIZE, PROT_NONE, MAP_SHARED, 0 },
 	{ "before BIND", -ENOTCONN, true, PAGE_SIZE, PROT_READ, MAP_SHARED, 0 },
 	{ "private", -EINVAL, false, PAGE_SIZE, PROT_READ, MAP_PRIVATE, 0 },
@@ -581,7 +581,7 @@ static void mmap_test(struct kunit *test)
 	dev_close(file);
 }
 
-/* What the mapping shows, and what it can be made into. */
+/* The mapping's contents, and the changes that it allows. */
 static void mapping_test(struct kunit *test)
 {
 	struct file *file = dev_open(test);
@@ -611,7 +611,7 @@ static void mapping_test(struct kunit *test)
 
 	mmap_read_lock(current->mm);
 	vma = find_vma(current->mm, addr);
-	/* Of these mprotect() makes its EACCES. */
+	/* mprotect() fails with EACCES without these. */
 	KUNIT_EXPECT_FALSE(test, vma->vm_flags & (VM_MAYWRITE | VM_MAYEXEC));
 	KUNIT_EXPECT_TRUE(test, vma->vm_flags & VM_MAYREAD);
 	KUNIT_EXPECT_TRUE(test, vma->vm_flags & VM_DONTCOPY);
@@ -623,7 +623,7 @@ static void mapping_test(struct kunit *test)
 	dev_close(file);
 }
 
-/* The mapping holds what the file would. */
+/* A mapping keeps the vCPU bound, as the file does. */
 static void mapping_outlives_close_test(struct kunit *test)
 {
 	struct file *file = dev_open(test), *other = dev_open(test);
@@ -643,7 +643,7 @@ static void mapping_outlives_close_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -EBUSY, bind(test, other, 0, 0, 0));
 
 	vm_munmap(addr, PAGE_SIZE);
-	/* A kernel thread's last reference is dropped here or by a work item. */
+	/* A kernel thread's last reference is dropped here, or by a work item. */
 	flush_delayed_fput();
 	for (i = 0; i < 500 && mock_host_hooked(); i++)
 		msleep(20);
@@ -652,7 +652,7 @@ static void mapping_outlives_close_test(struct kunit *test)
 	dev_close(other);
 }
 
-/* A breakpoint of L1's on @cpu, or an ERR_PTR(). */
+/* Create a breakpoint of L1 on @cpu, or return an ERR_PTR(). */
 static struct perf_event *l1_breakpoint(unsigned int cpu, bool enabled)
 {
 	static u64 watched;
@@ -666,7 +666,7 @@ static struct perf_event *l1_breakpoint(unsigned int cpu, bool enabled)
 	return perf_event_create_kernel_counter(&attr, cpu, NULL, NULL, NULL);
 }
 
-/* How many breakpoints L1 can have on @cpu. */
+/* Number of breakpoints that L1 can create on @cpu. */
 static unsigned int free_slots(unsigned int cpu)
 {
 	struct perf_event *events[HBP_NUM + 1];
@@ -683,7 +683,7 @@ static unsigned int free_slots(unsigned int cpu)
 	return n;
 }
 
-/* L1's breakpoints are in the same registers. */
+/* L1's breakpoints share the registers, and are flagged. */
 static void l1_hwbp_test(struct kunit *test)
 {
 	struct file *file = dev_open(test);
@@ -705,7 +705,7 @@ static void l1_hwbp_test(struct kunit *test)
 	dev_close(file);
 }
 
-/* While a vCPU is exclusive L1 has no breakpoint on its CPU, and has them elsewhere. */
+/* While a vCPU is exclusive, L1 can set breakpoints only on other CPUs. */
 static void exclusive_test(struct kunit *test)
 {
 	struct file *file = dev_open(test), *observer = dev_open(test);
@@ -737,7 +737,7 @@ static void exclusive_test(struct kunit *test)
 	dev_close(observer);
 }
 
-/* L1 was first. Whatever it has, BIND leaves it the rest. */
+/* BIND fails if L1 has any breakpoint already, and reserves nothing then. */
 static void exclusive_enospc_test(struct kunit *test)
 {
 	struct perf_event *events[HBP_NUM];
@@ -761,7 +761,7 @@ static void exclusive_enospc_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, HBP_NUM, free_slots(0));
 }
 
-/* Its debugger would have the kernel restore L1's registers. */
+/* A kernel debugger would make the kernel restore L1's registers. */
 static void exclusive_kgdb_test(struct kunit *test)
 {
 #ifdef CONFIG_KGDB
@@ -778,7 +778,7 @@ static void exclusive_kgdb_test(struct kunit *test)
 #endif
 }
 
-/* Neither a CPU that goes nor one that comes back gives L1 a slot. */
+/* L1 gets no slot when the CPU goes offline, or when it comes back. */
 static void exclusive_offline_test(struct kunit *test)
 {
 	struct file *file = dev_open(test);
@@ -790,14 +790,14 @@ static void exclusive_offline_test(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, add_cpu(1));
 	KUNIT_EXPECT_EQ(test, 0, free_slots(1));
 
-	/* The owner may leave while the CPU is away. */
+	/* The owner may leave while the CPU is offline. */
 	KUNIT_ASSERT_EQ(test, 0, remove_cpu(1));
 	dev_close(file);
 	KUNIT_ASSERT_EQ(test, 0, add_cpu(1));
 	KUNIT_EXPECT_EQ(test, HBP_NUM, free_slots(1));
 }
 
-/* What GET_STATS fills in can be given to it again. */
+/* The output of GET_STATS is valid input for the next call. */
 static void stats_again_test(struct kunit *test)
 {
 	struct tdx_drcache_stats stats = { .size = sizeof(stats) };

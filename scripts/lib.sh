@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What every script here shares: where things are, how progress and failure
-# are said. To be sourced.
+# Shared by all scripts: directories, progress and error messages. To be sourced.
 
 set -euo pipefail
 
 topdir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-# Everything that is downloaded or built goes below one directory, so that
-# deleting it takes the tree back to what git knows.
+# All downloads and builds go below one directory. Deleting it restores a clean
+# tree.
 builddir=${DRCACHE_BUILD:-$topdir/build}
 mkdir -p "$builddir"
 
 _t0=$SECONDS
 
-# step TEXT: one progress line, with the seconds since the script began.
+# step TEXT: print a progress line, with the seconds since the script began.
 step()
 {
 	printf '[%4ds] %s\n' $((SECONDS - _t0)) "$*"
@@ -27,7 +26,7 @@ die()
 	exit 1
 }
 
-# have COMMAND...: are all of them there?
+# have COMMAND...: succeed if all of the commands exist.
 have()
 {
 	local c
@@ -36,7 +35,7 @@ have()
 	done
 }
 
-# quietly LOG COMMAND...: run COMMAND into LOG; on failure show its end.
+# quietly LOG COMMAND...: run COMMAND with its output in LOG; on failure show the end.
 quietly()
 {
 	local log=$1

@@ -2,14 +2,14 @@
 /*
  * The halted state, and the L2's TSC deadline, which may end it.
  *
- * As drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
+ * Modelled on drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
  * mshv_tdx_setup_halt_timer(), mshv_tdx_halt_timer_pre() and _post(),
  * mshv_vtl_return_tdx_tsc_deadline(), mshv_tdx_tsc_deadline_expired().
  *
- * There a halt is a TDVMCALL that ends at an interrupt, which the CPU takes once the
- * driver enables interrupts. A HLT with interrupts off never ends, so here the
- * interrupt is taken at the HLT. The deadline of an L2 that runs is passed to
- * TDG.VP.WR and ignored there: tdx_emul has no timer.
+ * The real driver halts with a TDVMCALL that an interrupt ends; the CPU takes the
+ * interrupt once the driver enables interrupts. A HLT with interrupts off never ends,
+ * so here the CPU takes the interrupt at the HLT. The deadline of a running L2 goes
+ * to TDG.VP.WR, which ignores it: tdx_emul has no timer.
  */
 #include <linux/context_tracking.h>
 #include <linux/ftrace.h>
@@ -23,17 +23,17 @@
 
 #include "vtl.h"
 
-/* TDVPS.TSC_DEADLINE of L2 VM n is at + n. */
+/* TDVPS.TSC_DEADLINE; add n for L2 VM n. */
 #define MD_TSC_DEADLINE		0xA020000300000058ULL
-/* In TDVPS all ones is disarmed, and 0 is in the past. */
+/* In TDVPS all ones means disarmed. 0 is a deadline in the past. */
 #define TDVPS_DISARMED		U64_MAX
 
 /**
- * struct deadline - a CPU's deadlines
+ * struct deadline - per-CPU deadlines
  * @timer: ends the halt; armed with interrupts off only
- * @halt: of the halt that is in progress
- * @last: what TDG.VP.WR last wrote for each VM
- * @expired: it has passed, and was not written again since
+ * @halt: deadline of the halt in progress
+ * @last: last deadline written with TDG.VP.WR, per VM
+ * @expired: that deadline has passed and was not rewritten since
  */
 struct deadline {
 	struct hrtimer timer;
@@ -44,13 +44,13 @@ struct deadline {
 
 static DEFINE_PER_CPU(struct deadline, deadlines);
 
-/* The index of the run page's VM in struct deadline; negative if there is none. */
+/* The run page's VM as an index in struct deadline; negative for VM 0. */
 static int vm_of(const struct mshv_vtl_run *run)
 {
 	return (int)((READ_ONCE(run->entry_rcx) & TDX_ENTRY_VM_MASK) >> TDX_ENTRY_VM_SHIFT) - 1;
 }
 
-/* A new deadline of the VMM's, in TDVPS's terms; false if there is none. */
+/* Get a new deadline from the VMM, in TDVPS's form; false if there is none. */
 static bool new_deadline(const struct mshv_vtl_run *run, u64 *deadline)
 {
 	if (!(READ_ONCE(run->l2_tsc_deadline.update) & MSHV_VTL_TDX_L2_DEADLINE_UPDATE))
@@ -84,7 +84,7 @@ static void write_deadline(struct deadline *d, int vm, u64 deadline)
 	d->last[vm] = deadline;
 }
 
-/* Before each TDG.VP.ENTER; interrupts are off, and RCU may not be watching. */
+/* Runs before each TDG.VP.ENTER, with interrupts off; RCU may not be watching. */
 void vtl_deadline_enter(struct mshv_vtl_run *run)
 {
 	struct deadline *d = this_cpu_ptr(&deadlines);
@@ -101,7 +101,7 @@ void vtl_deadline_enter(struct mshv_vtl_run *run)
 	}
 }
 
-/* After an exit with reason 52, or a halt that ended as one. */
+/* Runs after an exit with reason 52, or a halt that the deadline ended. */
 void vtl_deadline_expired(struct mshv_vtl_run *run)
 {
 	int vm = vm_of(run);
@@ -110,7 +110,7 @@ void vtl_deadline_expired(struct mshv_vtl_run *run)
 		this_cpu_ptr(&deadlines)->expired[vm] = true;
 }
 
-/* The interrupt is what is wanted. */
+/* Nothing to do: the interrupt itself ends the halt. */
 static enum hrtimer_restart on_timer(struct hrtimer *timer)
 {
 	return HRTIMER_NORESTART;
@@ -121,7 +121,7 @@ static enum hrtimer_restart on_timer(struct hrtimer *timer)
  * @run: this CPU's run page
  *
  * Context: Interrupts off, RCU watching.
- * Return: whether vtl_halt_disarm() has to be called.
+ * Return: true if the caller must call vtl_halt_disarm().
  */
 bool vtl_halt_arm(struct mshv_vtl_run *run)
 {
@@ -141,10 +141,10 @@ bool vtl_halt_arm(struct mshv_vtl_run *run)
 }
 
 /**
- * vtl_halt_disarm() - stop the timer; if the deadline has passed, leave reason 52
+ * vtl_halt_disarm() - stop the timer, and report reason 52 if the deadline passed
  * @run: this CPU's run page
  *
- * Context: As vtl_halt_arm().
+ * Context: Interrupts off, RCU watching.
  */
 void vtl_halt_disarm(struct mshv_vtl_run *run)
 {
@@ -160,13 +160,13 @@ void vtl_halt_disarm(struct mshv_vtl_run *run)
 
 /**
  * vtl_halt() - halt until an interrupt, and take it
- * @rcu_idle: RCU does not watch meanwhile; current is an idle task, or has PF_IDLE
+ * @rcu_idle: stop RCU meanwhile; current is an idle task or has PF_IDLE
  *
  * Context: Interrupts off.
  */
 noinstr void vtl_halt(bool rcu_idle)
 {
-	/* As ct_cpuidle_enter() and _exit(), which 6.1 has not. */
+	/* Open-coded ct_cpuidle_enter() and _exit(), which 6.1 lacks. */
 	instrumentation_begin();
 	trace_hardirqs_on_prepare();
 	lockdep_hardirqs_on_prepare();
@@ -184,8 +184,8 @@ noinstr void vtl_halt(bool rcu_idle)
 }
 
 /*
- * On a CPU that comes: the L2s there have no deadline, as mshv_vtl_alloc_context()
- * says to the TDX module.
+ * Disarm the deadlines of the L2s on a CPU that comes online, as
+ * mshv_vtl_alloc_context() does.
  */
 void vtl_halt_online(void)
 {

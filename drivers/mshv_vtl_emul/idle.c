@@ -1,28 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Idle-thread mode: the VMM's task sleeps, and the CPU's idle task enters the L2
- * for it, as if the L2 were the CPU's way to idle. At the exit it wakes the task.
+ * Idle-thread mode: the VMM's task sleeps while the CPU's idle task enters the L2
+ * in place of idling. After the exit the idle task wakes the VMM's task.
  *
- * As drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
+ * Modelled on drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
  * mshv_vtl_idle(), and mshv_vtl_ioctl_return_to_lower_vtl() for the task's part.
  *
- * The real driver is built in and replaces x86_idle. That is not exported, so a
- * cpuidle driver with one state takes its place: the idle loop calls its enter
- * callback where it would call x86_idle, with interrupts off and, in 6.1 to 7.x
- * alike, with the tick stopped. There can be one cpuidle driver. Where there is
- * another (intel_idle, haltpoll, ACPI's), or none is possible, the mode is not
- * available and the L2 is entered as in play idle, as the real driver does until
- * its idle routine is in place.
+ * The real driver is built in and replaces x86_idle, which is not exported. A
+ * cpuidle driver with one state does the same here: the idle loop calls its enter
+ * callback in place of x86_idle, with interrupts off and, in 6.1 to 7.x alike,
+ * with the tick stopped. A kernel has at most one cpuidle driver. If there is
+ * another (intel_idle, haltpoll, ACPI's), or cpuidle takes none, the mode is not
+ * available and the L2 is entered as in play idle. The real driver does the same
+ * until its idle routine is in place.
  *
- * Otherwise too the CPU idles here. As in the real driver, the deadline of an L2
- * that last ran on it wakes it, and leaves reason 52 in the run page.
+ * The CPU also idles in this driver when no task waits. As in the real driver, the
+ * deadline of the L2 that last ran on the CPU then wakes it, and leaves reason 52
+ * in the run page.
  *
- * The state has CPUIDLE_FLAG_RCU_IDLE: RCU stops watching in the callback, not
- * before, and so watches again when the task is woken; in the real driver it does
- * not, which lockdep would complain of. The task stays on its CPU while it sleeps,
- * so that it and the idle task never run at the same time; in the real driver one
- * that is moved meanwhile takes that for an exit. A CPU goes offline once the task
- * has left.
+ * Two differences from the real driver:
+ *
+ * - The state has CPUIDLE_FLAG_RCU_IDLE, so RCU stops watching only within the
+ *   callback and watches when it wakes the task. In the real driver RCU does not
+ *   watch there, and lockdep would complain.
+ * - The task can't migrate while it sleeps, so it never runs at the same time as
+ *   the idle task. The real driver takes a migration for an exit. A CPU goes
+ *   offline once the task has left.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -51,14 +54,14 @@ static const struct kernel_param_ops available_ops = {
 module_param_cb(idle_thread, &available_ops, &available, 0444);
 MODULE_PARM_DESC(idle_thread, "idle-thread mode is available (read only)");
 
-/* The VMM's task that sleeps on this CPU for the idle task to enter the L2. */
+/* The VMM's task that sleeps on this CPU while the idle task enters the L2. */
 static DEFINE_PER_CPU(struct task_struct *, waiting);
 
 #ifdef CONFIG_CPU_IDLE
 
 static struct cpumask idle_cpus;
 
-/* The idle task, interrupts off. */
+/* Runs in the idle task, with interrupts off. */
 static int enter_idle(struct cpuidle_device *dev, struct cpuidle_driver *drv, int index)
 {
 	struct mshv_vtl_run *run = mshv_vtl_this_run();
@@ -80,7 +83,7 @@ static int enter_idle(struct cpuidle_device *dev, struct cpuidle_driver *drv, in
 	return index;
 }
 
-/* Without an owner, or the module would hold itself. */
+/* No owner: the module would hold a reference to itself. */
 static struct cpuidle_driver idle_driver = {
 	.name = "mshv_vtl_emul",
 	.states = {
@@ -110,7 +113,7 @@ void __init vtl_idle_init(void)
 	else if (boot_option_idle_override == IDLE_POLL)
 		pr_info("no idle-thread mode: idle=poll\n");
 	else if (cpuidle_register(&idle_driver, NULL))
-		pr_info("no idle-thread mode: cpuidle takes no driver\n");
+		pr_info("no idle-thread mode: cpuidle accepts no driver\n");
 	else
 		available = true;
 }
@@ -120,7 +123,7 @@ void vtl_idle_fini(void)
 	if (!available)
 		return;
 	cpuidle_unregister(&idle_driver);
-	/* A CPU where another task runs has left enter_idle(). */
+	/* Wait for every CPU to leave enter_idle(). */
 	stop_machine(nothing, NULL, NULL);
 }
 
@@ -147,7 +150,7 @@ static bool on_idle_cpu(void)
 
 #endif /* CONFIG_CPU_IDLE */
 
-/* Can a task wait on this CPU? One at a time can. Preemption is off. */
+/* True if a task can wait on this CPU; only one can at a time. Preemption is off. */
 bool vtl_idle_available(void)
 {
 	return available && on_idle_cpu() && !this_cpu_read(waiting);
@@ -157,8 +160,8 @@ bool vtl_idle_available(void)
  * vtl_idle_wait() - have the idle task of this CPU enter the L2
  * @irq_flags: from local_irq_save(); restored
  *
- * Context: Interrupts and preemption off. Sleeps; preemption is off again after.
- * Return: whether the L2 was entered. If not, something else has woken the task.
+ * Context: Interrupts and preemption off. Sleeps; returns with preemption off.
+ * Return: true if the L2 was entered, false if something else woke the task.
  */
 bool vtl_idle_wait(unsigned long irq_flags)
 {

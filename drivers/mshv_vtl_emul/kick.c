@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Ways to make a CPU leave its L2: the run page's cancel with a reschedule
- * interrupt, which MSHV_VTL_KICK_CPU and wake-ups of a polled file bring.
+ * Make a CPU leave its L2: MSHV_VTL_KICK_CPU and wake-ups of a polled file set the
+ * run page's cancel and send an interrupt.
  *
- * As drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
+ * Modelled on drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
  * mshv_vtl_cancel(), mshv_vtl_poll_file_wake(), mshv_vtl_ioctl_set_poll_file(),
- * ack_kick(), mshv_vtl_ioctl_kick_cpu(). Nobody here clears cancel: the VMM does.
+ * ack_kick(), mshv_vtl_ioctl_kick_cpu(). The VMM clears cancel, never the driver.
  *
- * The real driver polls a file until another takes its place; here it is let go with
- * the VTL's file that set it. Of a file with several wait queues the first is waited
- * on. CPUs that are not online are left out of a kick.
+ * The real driver polls a file until another replaces it. Here it is also released
+ * when the VTL's file that set it is closed. Only the first wait queue of a file is
+ * polled. A kick skips offline CPUs.
  */
 #include <linux/cpumask.h>
 #include <linux/file.h>
@@ -26,11 +26,11 @@
 #include "vtl.h"
 
 /**
- * struct poll_file - whose wake-ups cancel a CPU's run
- * @file: held; NULL if there is none
+ * struct poll_file - a file whose wake-ups cancel a CPU's run
+ * @file: the file, with a reference; NULL if none is set
  * @owner: the VTL that set it
  * @wait: our entry in @wqh
- * @wqh: its wait queue; NULL if it has none, or that is gone
+ * @wqh: the file's wait queue; NULL if it has none or the queue is gone
  * @pt: for vfs_poll()
  * @cpu: the CPU
  */
@@ -44,7 +44,7 @@ struct poll_file {
 };
 
 static DEFINE_PER_CPU(struct poll_file, poll_files);
-/* Protects poll_files, but for the wait queue's own part. */
+/* Protects poll_files, except fields under the wait queue's lock. */
 static DEFINE_MUTEX(poll_file_lock);
 
 static void cancel_run(unsigned int cpu)
@@ -58,7 +58,7 @@ static void cancel_run(unsigned int cpu)
 	put_cpu();
 }
 
-/* The wait queue's lock is held. */
+/* Called with the wait queue's lock held. */
 static int on_wake(wait_queue_entry_t *wait, unsigned int mode, int sync, void *key)
 {
 	struct poll_file *p = container_of(wait, struct poll_file, wait);
@@ -82,13 +82,13 @@ static void on_poll(struct file *file, wait_queue_head_t *wqh, poll_table *pt)
 	add_wait_queue(wqh, &p->wait);
 }
 
-/* The file is the caller's to put. */
+/* Stop polling. The caller drops the reference to the file returned. */
 static struct file *drop(struct poll_file *p)
 {
 	struct file *file = p->file;
 	wait_queue_head_t *wqh;
 
-	/* A queue that goes (POLLFREE) is freed by RCU. */
+	/* RCU frees a queue that goes away (POLLFREE). */
 	rcu_read_lock();
 	/* pairs with smp_store_release() in on_wake() */
 	wqh = smp_load_acquire(&p->wqh);
@@ -101,7 +101,7 @@ static struct file *drop(struct poll_file *p)
 	return file;
 }
 
-/* MSHV_VTL_SET_POLL_FILE, by the VTL @owner. */
+/* MSHV_VTL_SET_POLL_FILE of the VTL @owner. */
 int vtl_set_poll_file(const void *owner, const void __user *arg)
 {
 	struct mshv_vtl_set_poll_file input;
@@ -118,7 +118,7 @@ int vtl_set_poll_file(const void *owner, const void __user *arg)
 	file = fget(input.fd);
 	if (!file)
 		return -EBADFD;
-	/* It would hold itself. */
+	/* The VTL would hold a reference to itself. */
 	if (vtl_is_vtl(file)) {
 		fput(file);
 		return -EINVAL;
@@ -139,7 +139,7 @@ int vtl_set_poll_file(const void *owner, const void __user *arg)
 	return 0;
 }
 
-/* The VTL @owner is closed. */
+/* Release the files that the VTL @owner set, when it is closed. */
 void vtl_drop_poll_files(const void *owner)
 {
 	unsigned int cpu;
@@ -156,7 +156,7 @@ void vtl_drop_poll_files(const void *owner)
 	mutex_unlock(&poll_file_lock);
 }
 
-/* On a kicked CPU, in its function-call interrupt. */
+/* Runs on a kicked CPU, in its function-call interrupt. */
 static void on_kick(void *cancel)
 {
 	if (cancel)

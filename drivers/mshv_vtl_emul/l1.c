@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Do on demand to the debug registers what an L1 may do between an exit and the
- * VMM's return to user space. A hook that captures late must not take the result
- * for the L2's.
+ * On demand, change the debug registers as an L1 may between an exit and the VMM's
+ * return to user space. A hook that captures late must not report the result as
+ * the L2's registers.
  */
 #include <linux/cpumask.h>
 #include <linux/delay.h>
@@ -19,29 +19,29 @@
 
 enum {
 	L1_NOTHING,
-	L1_SLEEP,	/* another task runs, with whatever breakpoints it has */
-	L1_BREAKPOINT,	/* another CPU puts a breakpoint here and takes it away */
-	L1_DEBUG,	/* the same, and it is hit: L1 handles a #DB */
-	L1_TOGGLE,	/* a breakpoint comes, or goes if it is there, by itself */
-	L1_HIT,		/* a breakpoint that stays is hit */
+	L1_SLEEP,	/* another task runs, with its own breakpoints */
+	L1_BREAKPOINT,	/* another CPU sets a breakpoint here and removes it */
+	L1_DEBUG,	/* the same, but it is hit: L1 handles a #DB */
+	L1_TOGGLE,	/* set a breakpoint, or remove it, with no other trace */
+	L1_HIT,		/* hit a breakpoint that stays */
 };
 
 static unsigned int after_exit;
 module_param(after_exit, uint, 0644);
 MODULE_PARM_DESC(after_exit,
-		 "what L1 does after each exit that goes to user space: 0 nothing, 1 sleep, 2 a breakpoint comes and goes, 3 and is hit, 4 a breakpoint comes or goes, and nothing else, 5 a breakpoint that stays is hit");
+		 "action of L1 after each exit to user space: 0 none, 1 sleep, 2 set and remove a breakpoint, 3 the same and hit it, 4 set or remove a breakpoint with no other trace, 5 hit a breakpoint that stays");
 
-/* Watched by the breakpoint. */
+/* The variable that the breakpoint watches. */
 static unsigned long watched;
 
 /**
- * struct request - what a CPU has asked another for, and how far that is
- * @work: on the other CPU
- * @cpu: the one that asks
- * @placed: the breakpoint is there, or could not be
- * @done: it may go
- * @gone: it has
- * @own: a breakpoint of this CPU's; see toggle_breakpoint()
+ * struct request - one CPU's request to another, and its progress
+ * @work: runs on the other CPU
+ * @cpu: the requesting CPU
+ * @placed: the breakpoint is set, or could not be
+ * @done: the breakpoint may be removed
+ * @gone: the breakpoint is removed
+ * @own: the requesting CPU's own breakpoint; see toggle_breakpoint()
  */
 struct request {
 	struct work_struct work;
@@ -54,7 +54,7 @@ struct request {
 
 static DEFINE_PER_CPU(struct request, requests);
 
-/* One request at a time: two VMMs may be on a CPU. */
+/* Allows one request at a time: two VMMs may share a CPU. */
 static DEFINE_MUTEX(request_lock);
 
 static void on_hit(struct perf_event *event, struct perf_sample_data *data,
@@ -89,8 +89,8 @@ static void come_and_go(struct work_struct *work)
 }
 
 /*
- * The VMM is bound to its CPU, and goes on running here but for preemption.
- * Preemption is not disabled: placing a breakpoint waits for RCU.
+ * The VMM is bound to its CPU and keeps running here unless preempted. Preemption
+ * stays enabled because setting a breakpoint waits for RCU.
  */
 static void breakpoint_from_another_cpu(bool hit)
 {
@@ -114,9 +114,9 @@ static void breakpoint_from_another_cpu(bool hit)
 }
 
 /*
- * As when perf takes away a breakpoint that was hit often enough: on the CPU
- * itself, without an interrupt that is counted and without another task. The first
- * time it is made.
+ * Mimic perf, which removes a breakpoint that reached its hit limit: on the CPU
+ * itself, without a counted interrupt and without another task. The first call
+ * creates the breakpoint.
  */
 static void toggle_breakpoint(struct request *req)
 {
@@ -133,8 +133,8 @@ static void toggle_breakpoint(struct request *req)
 }
 
 /*
- * As when L1 debugs itself: a #DB that resets DR6, and nothing else that would tell.
- * The L2 has its own address where the breakpoint was, so it is put there again.
+ * Mimic an L1 that debugs itself: a #DB resets DR6 and leaves no other trace. The
+ * L2 has overwritten the breakpoint's address register, so set it again.
  */
 static void hit_breakpoint(struct request *req)
 {
@@ -144,7 +144,7 @@ static void hit_breakpoint(struct request *req)
 	WRITE_ONCE(watched, 1);
 }
 
-/* In the ioctl, between the exit and the return to user space. */
+/* Runs in the ioctl, between the exit and the return to user space. */
 void l1_after_exit(void)
 {
 	struct request *req = per_cpu_ptr(&requests, raw_smp_processor_id());
@@ -165,7 +165,7 @@ void l1_after_exit(void)
 			hit_breakpoint(req);
 		mutex_unlock(&request_lock);
 	}
-	/* A timer that is quick ends a sleep before it began. */
+	/* A quick timer may end the sleep before the task is switched out. */
 	while (what == L1_SLEEP && current->nvcsw == switches)
 		msleep(1);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * mshv_vtl_emul: a stand-in for mshv_vtl, the host driver of OpenHCL's kernel,
- * as test ground for tdx_drcache: /dev/mshv with the part of its ABI that has
- * to do with running an L2 on TDX, over tdx_emul.
+ * mshv_vtl_emul: a stand-in for mshv_vtl, the host driver of OpenHCL's kernel, to
+ * test tdx_drcache. It provides /dev/mshv with the part of the ABI that runs an L2
+ * on TDX, over tdx_emul.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -19,8 +19,9 @@
 #include "vtl.h"
 
 /*
- * As mshv_ioctl_check_extension() of drivers/hv/mshv_vtl_main.c (00d95ddb1b73) in a
- * trust domain, without a register page or return actions. An L2 has no timer here.
+ * Answers as mshv_ioctl_check_extension() in drivers/hv/mshv_vtl_main.c
+ * (00d95ddb1b73) does in a trust domain without a register page or return actions.
+ * An L2 has no timer here.
  */
 static int check_extension(u32 cap)
 {
@@ -53,7 +54,7 @@ static long mshv_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	}
 }
 
-/* As root runs it: it runs code of the caller's in an L2. */
+/* Only for root, because the L2 runs the caller's code. */
 static int mshv_open(struct inode *inode, struct file *file)
 {
 	return capable(CAP_SYS_ADMIN) ? 0 : -EPERM;
@@ -101,16 +102,16 @@ static int __init mshv_vtl_emul_init(void)
 		return ret;
 	l1_init();
 	vtl_halt_init();
-	/* After tdx_emul's, which has a new L2 by then. */
+	/* Comes after tdx_emul's, which has a new L2 by then. */
 	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "mshv_vtl_emul:online",
 				vtl_online, vtl_offline);
 	if (ret < 0)
 		goto err_run;
 	cpuhp_state = ret;
-	/* -EEXIST if there is a /dev/mshv already. */
+	/* -EEXIST if /dev/mshv already exists. */
 	ret = misc_register(&mshv_misc);
 	if (ret) {
-		pr_err("cannot make /dev/mshv: %d\n", ret);
+		pr_err("cannot create /dev/mshv: %d\n", ret);
 		goto err_cpuhp;
 	}
 	/* As in the real driver, the idle routine comes last. */
@@ -139,6 +140,6 @@ static void __exit mshv_vtl_emul_exit(void)
 module_init(mshv_vtl_emul_init);
 module_exit(mshv_vtl_emul_exit);
 
-MODULE_DESCRIPTION("Stand-in for mshv_vtl over emulated TD partitioning, a test ground for tdx_drcache");
+MODULE_DESCRIPTION("Stand-in for mshv_vtl over emulated TD partitioning, to test tdx_drcache");
 MODULE_AUTHOR("The tdx-drcache maintainers");
 MODULE_LICENSE("GPL");

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The host driver's own user-return notifier, beside which a hook's has to work.
+ * The host driver's own user-return notifier; a hook's notifier must work beside it.
  *
- * As drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
- * mshv_vtl_return_tdx() registers it at an entry if it is not registered;
- * mshv_vtl_on_user_return() unregisters it from within the callback, and restores
+ * Modelled on drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
+ * mshv_vtl_return_tdx() registers it at an entry unless it is registered already.
+ * mshv_vtl_on_user_return() unregisters it from within the callback and restores
  * L1's system call MSRs. An emulated L2 has its own, so nothing is restored here.
  */
 #include <linux/module.h>
@@ -16,10 +16,10 @@
 #ifdef CONFIG_USER_RETURN_NOTIFIER
 
 /**
- * struct notifier - a CPU's
+ * struct notifier - per-CPU notifier
  * @urn: the notifier
- * @registered: it is; changed on the CPU, with interrupts off
- * @calls: how often it was called
+ * @registered: @urn is registered; changed on its CPU with interrupts off
+ * @calls: number of calls
  */
 struct notifier {
 	struct user_return_notifier urn;
@@ -77,7 +77,7 @@ void vtl_notifier_enter(void)
 	n->registered = true;
 }
 
-/* On a CPU that goes. The task that entered may return to user space on another. */
+/* Runs on a CPU that goes offline. The task may return to user space on another. */
 void vtl_notifier_offline(void)
 {
 	struct notifier *n = this_cpu_ptr(&notifiers);

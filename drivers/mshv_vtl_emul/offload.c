@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Interrupt offload: exits that the kernel handles itself, if the VMM asks for it in
- * the run page, and enters the L2 again.
+ * Interrupt offload: if the VMM asks for it in the run page, the kernel handles some
+ * exits itself and enters the L2 again.
  *
- * As drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
+ * Modelled on drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
  * mshv_tdx_try_handle_exit(), mshv_tdx_is_intr(), mshv_tdx_next_intr_exists(),
  * mshv_tdx_handle_hlt_idle().
  *
- * Without a virtual APIC there is nothing to inject: proxy_irr is not looked at, so
- * the halted state is left only for user space or when the VMM clears it. Writes of
- * the x2APIC's ICR always exit to user space.
+ * There is no virtual APIC and so nothing to inject: proxy_irr is ignored, and the
+ * halted state ends only for user space or when the VMM clears it. Writes to the
+ * x2APIC's ICR always exit to user space.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -22,11 +22,11 @@
 
 #define HV_MSR_GUEST_IDLE	0x400000F0
 
-/* GUEST_INTERRUPTIBILITY_INFO, 32 bits, of L2 VM 1: the real driver writes no other. */
+/* 32-bit GUEST_INTERRUPTIBILITY_INFO of L2 VM 1, the only VM the real driver writes. */
 #define MD_INTERRUPTIBILITY	(TDX_MD_CLASS_L2_VMCS(1) | TDX_MD_CONTEXT_VP | \
 				 2ULL << TDX_MD_FIELD_SIZE_SHIFT | GUEST_INTERRUPTIBILITY_INFO)
 
-/* After HLT, or a read of the idle MSR: step over it, and be halted. */
+/* Step over a HLT or a read of the idle MSR, and enter the halted state. */
 static void handle_halt(struct mshv_vtl_run *run, u8 why)
 {
 	struct tdx_vp_enter_regs regs = {
@@ -50,11 +50,11 @@ static void handle_halt(struct mshv_vtl_run *run, u8 why)
 }
 
 /**
- * vtl_offload() - handle an exit in the kernel, if the VMM lets it
+ * vtl_offload() - handle an exit in the kernel, if the VMM allows it
  * @run: this CPU's run page
  *
  * Context: Preemption off.
- * Return: whether the exit is handled, and the L2 to be entered again.
+ * Return: true if the exit was handled and the L2 is to be entered again.
  */
 bool vtl_offload(struct mshv_vtl_run *run)
 {
@@ -65,7 +65,7 @@ bool vtl_offload(struct mshv_vtl_run *run)
 		vtl_deadline_expired(run);
 		return false;
 	}
-	/* Bit 63 of R10: the exit came while an interrupt was delivered to the L2. */
+	/* R10 bit 63: the exit interrupted the delivery of an event to the L2. */
 	if (!(READ_ONCE(run->offload_flags) & MSHV_VTL_OFFLOAD_FLAG_INTR_INJECT) ||
 	    READ_ONCE(run->exit_info.r10) >> 63)
 		return false;

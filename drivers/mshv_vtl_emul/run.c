@@ -2,18 +2,18 @@
 /*
  * The run pages, and entering the L2: MSHV_VTL_RETURN_TO_LOWER_VTL.
  *
- * As drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
+ * Modelled on drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
  * mshv_vtl_ioctl_return_to_lower_vtl(), mshv_vtl_switch_to_vtl0_irqoff(),
- * mshv_vtl_return_tdx(). Not as there:
+ * mshv_vtl_return_tdx(). The differences:
  *
- * - Pending work is handled by the stand-in itself, since
- *   xfer_to_guest_mode_handle_work() is not there in every kernel. A task_work, or
- *   whatever else TIF_NOTIFY_RESUME is for, waits for the way to user space.
- * - In play idle the tick goes on: tick_nohz_idle_enter() and
+ * - The stand-in handles pending work itself, because not every kernel has
+ *   xfer_to_guest_mode_handle_work(). A task_work, or other work behind
+ *   TIF_NOTIFY_RESUME, waits for the return to user space.
+ * - The tick keeps running in play idle: tick_nohz_idle_enter() and
  *   tick_nohz_idle_stop_tick() are not exported.
  * - The run page's vp_state is not used: an emulated L2 has its own CR2, XSS and
  *   system call MSRs, and there is no cache to flush.
- * - Interrupts that the hypervisor asserts for the L2 (proxy_irr) do not exist.
+ * - The hypervisor asserts no interrupts for the L2 (proxy_irr).
  */
 #include <linux/context_tracking.h>
 #include <linux/gfp.h>
@@ -33,17 +33,17 @@
 #include "vtl.h"
 
 /*
- * Exits that the kernel handles by entering again, before one goes to user space, as
- * with interrupt offload but whatever the exit is.
+ * Number of exits after which the kernel enters the L2 again, before one goes to user
+ * space. Interrupt offload does this for some exits, the knob for any.
  */
 static unsigned int reenter;
 module_param(reenter, uint, 0644);
-MODULE_PARM_DESC(reenter, "exits to enter again after, before one goes to user space");
+MODULE_PARM_DESC(reenter, "number of exits after which to enter the L2 again, before one goes to user space");
 
 static bool plant;
 module_param(plant, bool, 0644);
 MODULE_PARM_DESC(plant,
-		 "a fault planted for tests, which must notice it: write DR1 between exit and hook");
+		 "plant a fault for tests to detect: write DR1 between the exit and the hook");
 
 #define PLANTED_DR1	0x00000badc0ffee00UL
 
@@ -73,10 +73,10 @@ static const struct kernel_param_ops entries_ops = {
 module_param_cb(entries, &entries_ops, NULL, 0444);
 MODULE_PARM_DESC(entries, "entries and halts so far: fast, play idle, idle thread (read only)");
 
-/* Each CPU's run page, from load to unload; user space writes it at any time. */
+/* Each CPU's run page, from load to unload. User space may write it at any time. */
 static DEFINE_PER_CPU(struct mshv_vtl_run *, vtl_run);
 
-/* The L2's x87 and SSE state of this CPU while it is not in the run page. */
+/* The L2's x87 and SSE state while it is not in the run page. */
 struct vtl_fx {
 	u8 state[512];
 } __aligned(16);
@@ -85,13 +85,13 @@ static DEFINE_PER_CPU(struct vtl_fx, vtl_fx);
 #define FX_MXCSR	24
 #define FX_MXCSR_MASK	0xffff
 
-/* Present in a stand-in; see linux/tdx_drcache_host.h. */
+/* Marks a stand-in; see linux/tdx_drcache_host.h. */
 const u8 mshv_vtl_emulated = 1;
 EXPORT_SYMBOL_GPL(mshv_vtl_emulated);
 
 typedef void (exit_hook_fn)(u64 exit_rax, u64 entry_rcx);
 DEFINE_STATIC_CALL_NULL(mshv_vtl_exit_hook, exit_hook_fn);
-/* The callout is set. Under exit_hook_lock. */
+/* The callout is set. Protected by exit_hook_lock. */
 static bool exit_hook_set;
 static DEFINE_MUTEX(exit_hook_lock);
 
@@ -110,9 +110,9 @@ int mshv_vtl_set_exit_hook(void (*fn)(u64 exit_rax, u64 entry_rcx))
 		static_call_update(mshv_vtl_exit_hook, fn);
 		exit_hook_set = fn;
 		/*
-		 * The hook runs with interrupts off, so a CPU that answers has
-		 * left it. Waiting for RCU would not do: it need not be
-		 * watching there.
+		 * The hook runs with interrupts off, so a CPU that takes the
+		 * IPI has left it. Waiting for RCU is not enough: RCU may not
+		 * be watching in the hook.
 		 */
 		if (!fn)
 			on_each_cpu(wait_one_cpu, NULL, 1);
@@ -133,10 +133,10 @@ struct mshv_vtl_run *vtl_run_of(unsigned int cpu)
 }
 
 /*
- * The instruction. Every register that it returns something in goes in as zero or an
- * operand, and is stored before anything else can use it, so that @out has no value of
- * the kernel's. An error changes RAX alone, and so leaves the operands: RDX is the
- * physical address of the run page, as in the real driver.
+ * Execute the instruction. Each output register starts as zero or as an operand and is
+ * stored right after, so that no kernel value leaks into @out. An error changes RAX
+ * alone and leaves the operands: RDX is then the physical address of the run page, as
+ * in the real driver.
  */
 static __always_inline u64 tdcall_vp_enter(u64 rcx, u64 rdx, struct tdx_vp_enter_regs *out)
 {
@@ -170,14 +170,14 @@ static __always_inline u64 tdcall_vp_enter(u64 rcx, u64 rdx, struct tdx_vp_enter
 	return rax;
 }
 
-/* TDG.VP.ENTER, and the hook. */
+/* Execute TDG.VP.ENTER and call the hook. */
 static __always_inline void tdg_vp_enter(u64 entry_rcx, u64 state_pa,
 					 struct tdx_vp_enter_regs *out)
 {
 	struct tdx_vp_enter_regs regs;
 	u64 rax;
 
-	/* The handling of #UD needs RCU. On real hardware there is none. */
+	/* The kernel's #UD handler needs RCU. Real hardware raises no #UD. */
 	if (rcu_is_watching()) {
 		rax = tdcall_vp_enter(entry_rcx, state_pa, out);
 	} else {
@@ -201,7 +201,7 @@ void mshv_vtl_return_tdx(void)
 
 	vtl_deadline_enter(run);
 
-	/* A copy: user space may make an MXCSR that FXRSTOR faults at. */
+	/* Copy: user space may write an MXCSR on which FXRSTOR faults. */
 	memcpy(fx->state, run->fx_state, sizeof(fx->state));
 	*(u32 *)(fx->state + FX_MXCSR) &= FX_MXCSR_MASK;
 
@@ -219,10 +219,10 @@ void mshv_vtl_return_tdx(void)
 /**
  * vtl_switch_irqoff() - enter the L2 once, or halt if the run page says so
  * @run: this CPU's run page
- * @mode: MSHV_ENTER_*; if not fast, RCU does not watch meanwhile
+ * @mode: MSHV_ENTER_*; unless fast, RCU does not watch meanwhile
  *
- * Context: Interrupts off, RCU watching. In a mode that is not fast current is an
- * idle task, or has PF_IDLE.
+ * Context: Interrupts off, RCU watching. Unless @mode is fast, current is an idle
+ * task or has PF_IDLE.
  */
 void vtl_switch_irqoff(struct mshv_vtl_run *run, unsigned int mode)
 {
@@ -230,7 +230,7 @@ void vtl_switch_irqoff(struct mshv_vtl_run *run, unsigned int mode)
 	bool armed = halted && vtl_halt_arm(run);
 
 	this_cpu_inc(entries[mode]);
-	/* An exit that user space does nothing at. */
+	/* An exit on which user space does nothing. */
 	run->exit_info.rax = (u64)TDX_CLASS_PENDING_INTERRUPT << TDX_CLASS_SHIFT;
 	if (halted) {
 		vtl_halt(mode != MSHV_ENTER_FAST);
@@ -245,7 +245,7 @@ void vtl_switch_irqoff(struct mshv_vtl_run *run, unsigned int mode)
 		vtl_halt_disarm(run);
 }
 
-/* The mode that the run page asks for, as far as it can be had now. */
+/* The mode that the run page asks for, or the nearest one available. */
 static unsigned int possible_mode(unsigned int asked)
 {
 	if (asked == MSHV_ENTER_FAST || nr_cpu_ids == 1 || tick_nohz_full_enabled())
@@ -256,8 +256,8 @@ static unsigned int possible_mode(unsigned int asked)
 }
 
 /*
- * Enter the L2 once, in this mode. False if it was not: look for work again.
- * Interrupts are off, and on after.
+ * Enter the L2 once in mode @asked. Returns false if the L2 was not entered and the
+ * caller must check for work again. Called with interrupts off, returns with them on.
  */
 static bool enter_once(unsigned int asked, unsigned long irq_flags)
 {
@@ -278,7 +278,7 @@ static bool enter_once(unsigned int asked, unsigned long irq_flags)
 	return true;
 }
 
-/* Enter the L2 until there is an exit for user space, or -EINTR. Preemption is off. */
+/* Enter the L2 until an exit is for user space, or -EINTR. Preemption is off. */
 static int run_lower(void)
 {
 	unsigned int mode = READ_ONCE(mshv_vtl_this_run()->enter_mode) & MSHV_ENTER_MASK;
@@ -308,8 +308,8 @@ static int run_lower(void)
 /**
  * vtl_run_lower() - MSHV_VTL_RETURN_TO_LOWER_VTL
  *
- * Return: 0 after an exit, which the run page describes, even if a signal is pending:
- * its handler runs on the way to user space. -EINTR if there is nothing to read.
+ * Return: 0 after an exit, described in the run page, even if a signal is pending: its
+ * handler runs on the return to user space. -EINTR if there was no exit.
  */
 int vtl_run_lower(void)
 {
@@ -339,7 +339,7 @@ int __init vtl_run_init(void)
 	return 0;
 }
 
-/* A page that somebody has pinned stays until it is let go. */
+/* A pinned page stays allocated until it is unpinned. */
 void vtl_run_fini(void)
 {
 	unsigned int cpu;

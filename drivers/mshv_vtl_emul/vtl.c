@@ -2,15 +2,15 @@
 /*
  * The VTL's file: its ioctls, the mapping of the run pages, the L2's memory.
  *
- * As drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
+ * Modelled on drivers/hv/mshv_vtl_main.c of OHCL-Linux-Kernel (00d95ddb1b73):
  * mshv_vtl_ioctl(), mshv_vtl_ioctl_get_regs() and _set_regs(),
- * mshv_vtl_ioctl_tdcall(), mshv_vtl_fault(). Not as there:
+ * mshv_vtl_ioctl_tdcall(), mshv_vtl_fault(). The differences:
  *
- * - Registers are DR0 to DR3 and DR6. The real driver has the MTRRs too.
- * - MSHV_VTL_TDCALL serves TDG.VP.RD and TDG.VP.WR; the real driver any leaf.
- * - There is the run page alone: a touch of the other kinds, which page offset
- *   bits 16 and up select, is SIGBUS. The real driver maps the APIC page too, and
- *   faults without end at a kind that it does not know.
+ * - The registers are DR0 to DR3 and DR6. The real driver has the MTRRs too.
+ * - MSHV_VTL_TDCALL serves TDG.VP.RD and TDG.VP.WR. The real driver serves any leaf.
+ * - The run page is the only kind of page. Bits 16 and up of the page offset select
+ *   the kind, and access to another kind raises SIGBUS. The real driver also maps
+ *   the APIC page, and faults endlessly on a kind that it does not know.
  */
 #include <linux/anon_inodes.h>
 #include <linux/cpumask.h>
@@ -29,22 +29,22 @@
 
 /**
  * struct mshv_vtl - a VTL's file
- * @pages: the L2's memory, pinned; NULL until it is given
- * @nr_pages: how many
+ * @pages: the L2's memory, pinned; NULL until it is set
+ * @nr_pages: number of @pages
  */
 struct mshv_vtl {
 	struct page **pages;
 	unsigned long nr_pages;
 };
 
-/* Whose pages are the L2's memory. */
+/* The VTL whose pages are the L2's memory. */
 static struct mshv_vtl *memory_owner;
 /* Protects memory_owner and every VTL's pages. */
 static DEFINE_MUTEX(memory_lock);
 
 static int vtl_return_to_lower(struct mshv_vtl *vtl)
 {
-	/* Set once, before: see vtl_set_memory(). */
+	/* Pairs with smp_store_release() in vtl_set_memory(), which sets it once. */
 	if (!smp_load_acquire(&vtl->pages))
 		return -ENXIO;
 	return vtl_run_lower();
@@ -78,7 +78,7 @@ static int get_set_dr(struct hv_register_assoc *reg, bool set)
 			asm volatile("mov %%db6, %0" : "=r" (*val));
 		return 0;
 	default:
-		/* As in a trust domain, where no hypervisor is asked for others. */
+		/* In a trust domain the real driver asks no hypervisor for others either. */
 		return -EINVAL;
 	}
 }
@@ -114,7 +114,7 @@ static int vtl_get_debugregs(void __user *arg)
 	return copy_to_user(arg, &regs, sizeof(regs)) ? -EFAULT : 0;
 }
 
-/* TDG.VP.RD and TDG.VP.WR alone: TDG.VP.ENTER is for the run page's path. */
+/* Serve TDG.VP.RD and TDG.VP.WR only: TDG.VP.ENTER goes through the run page. */
 static int vtl_tdcall(void __user *arg)
 {
 	struct mshv_tdcall call;
@@ -213,7 +213,7 @@ static long vtl_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	}
 }
 
-/* The run page of the CPU that the page offset is, if that is online. */
+/* Map a CPU's run page, if it is online. The page offset is the CPU number. */
 static vm_fault_t vtl_fault(struct vm_fault *vmf)
 {
 	unsigned long cpu = vmf->pgoff;
@@ -238,7 +238,7 @@ static int vtl_mmap(struct file *file, struct vm_area_struct *vma)
 	return 0;
 }
 
-/* Nobody is in an ioctl of this file any more. */
+/* No ioctl of this file is in progress any more. */
 static int vtl_release(struct inode *inode, struct file *file)
 {
 	struct mshv_vtl *vtl = file->private_data;
@@ -264,13 +264,13 @@ static const struct file_operations vtl_fops = {
 	.llseek		= noop_llseek,
 };
 
-/* Is @file a VTL's? */
+/* True if @file is a VTL's. */
 bool vtl_is_vtl(const struct file *file)
 {
 	return file->f_op == &vtl_fops;
 }
 
-/* A new VTL's file descriptor. */
+/* Create a VTL. Returns its file descriptor. */
 int vtl_create(void)
 {
 	struct mshv_vtl *vtl = kzalloc(sizeof(*vtl), GFP_KERNEL_ACCOUNT);

@@ -14,7 +14,7 @@
 
 struct file;
 
-/* The names of the host driver's functions are its own: hooks go by them. */
+/* These functions have the host driver's names, by which the hooks find them. */
 struct mshv_vtl_run *mshv_vtl_this_run(void);
 noinline void mshv_vtl_return_tdx(void);
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * tdx_emul: TD partitioning in software, as test ground for tdx_drcache. An L1
- * kernel executes TDCALL as it would in a TDX trust domain; on any other
- * machine that is #UD, which is caught here and served, and TDG.VP.ENTER runs
- * the L2 on AMD SVM. It protects nothing from anybody: never run an L2 in it
- * that you do not trust.
+ * tdx_emul: TD partitioning in software, a test bed for tdx_drcache. An L1
+ * kernel executes TDCALL as it would in a TDX trust domain. On any other machine
+ * TDCALL raises #UD; this module catches it, serves the call, and runs the L2 of
+ * TDG.VP.ENTER on AMD SVM. It gives no isolation: never run an L2 that you do
+ * not trust.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -20,7 +20,7 @@
 
 static const u8 tdcall_insn[] = { 0x66, 0x0f, 0x01, 0xcc };
 
-/* TDG.VP.ENTER ended in an exit, and not in an error or without an entry. */
+/* TDG.VP.ENTER entered the L2 and ended in an exit, not in an error. */
 static bool is_exit(u64 rax)
 {
 	u32 class = rax >> TDX_CLASS_SHIFT;
@@ -29,7 +29,7 @@ static bool is_exit(u64 rax)
 	       (class < TDX_CLASS_ERROR && class != TDX_CLASS_PENDING_INTERRUPT);
 }
 
-/* A #UD in the kernel: if it was TDCALL, serve it. */
+/* Serve a TDCALL that raised #UD in the kernel. */
 static int on_die(struct notifier_block *nb, unsigned long why, void *data)
 {
 	const struct die_args *args = data;

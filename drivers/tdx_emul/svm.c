@@ -2,15 +2,14 @@
 /*
  * The L2 on AMD SVM.
  *
- * DR0-DR3 and DR6 are the CPU's own, shared with L1, as under TD partitioning:
- * VMRUN leaves DR0-DR3 alone, and the physical DR6 is carried into the VMCB and
- * back. DR7 and DEBUGCTL are the VM's.
+ * L1 and the L2 share the CPU's DR0-DR3 and DR6, as under TD partitioning:
+ * VMRUN leaves DR0-DR3 alone, and the physical DR6 is copied into the VMCB and
+ * back. Each VM has its own DR7 and DEBUGCTL.
  *
  * SVM is on only from the first VMRUN of a TDG.VP.ENTER to the last, with
  * interrupts off. So CPU hotplug, suspend, reboot and kexec need no handling, and
- * other users of SVM find it free. One gap is left: an NMI or a #MC that panics
- * in between leaves EFER.SVME set for the crash kernel, whose KVM then takes the
- * CPU for used.
+ * other users of SVM find it free. One gap remains: if an NMI or a #MC panics in
+ * between, EFER.SVME stays set, and the crash kernel's KVM takes SVM for used.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -35,20 +34,20 @@
 
 #include "vp.h"
 
-/* Of MSR_VM_CR: SVM cannot be enabled. Kernels differ in its name. */
+/* In MSR_VM_CR: SVM can't be enabled. The kernel's name for it varies by version. */
 #define VM_CR_SVMDIS	BIT(4)
 
 static bool catch_db = true;
 module_param(catch_db, bool, 0444);
 MODULE_PARM_DESC(catch_db,
-		 "intercept every #DB and #AC of an L2, and hand to it those that L1 did not ask for (default Y). N: only for an emulator that takes an intercepted #DB before it has written DR6; an L2 can then hang an AMD processor");
+		 "intercept every #DB and #AC of an L2, and reflect to it those that L1 did not ask for (default Y). N: only for an emulator that exits on an intercepted #DB before it writes DR6; an L2 can then hang an AMD processor");
 
 /**
  * struct svm_l2 - an L2 VM's virtual processor
- * @vmcb: its state
- * @exceptions: those that L1 asked for, a bit each
+ * @vmcb: the state that SVM keeps
+ * @exceptions: vectors that L1 wants to intercept, one bit each
  * @interruptibility: as L1 wrote it, in VMX's form
- * @debugctl: the L2's, while L1's is in the CPU
+ * @debugctl: the L2's DEBUGCTL while the CPU holds L1's
  */
 struct svm_l2 {
 	struct vmcb *vmcb;
@@ -58,10 +57,10 @@ struct svm_l2 {
 };
 
 /**
- * struct svm_cpu - a CPU's part; it stays when the CPU goes offline
- * @l2: of VM n at n - 1
- * @host: where VMSAVE keeps L1's state
- * @hsave: where VMRUN does
+ * struct svm_cpu - per-CPU state, kept while the CPU is offline
+ * @l2: the L2 VMs; VM n is at n - 1
+ * @host: L1's state as saved by VMSAVE
+ * @hsave: host save area of VMRUN
  */
 struct svm_cpu {
 	struct svm_l2 l2[TDX_L2_VM_MAX];
@@ -72,19 +71,19 @@ struct svm_cpu {
 static DEFINE_PER_CPU(struct svm_cpu, svm_cpu);
 
 /*
- * The nested page table. The upper levels are there from load to unload and
- * lead to one page directory; a page table for each 2 MiB of the L2's memory
- * comes and goes with the memory.
+ * The nested page table. The upper levels exist from load to unload and lead to
+ * one page directory. Each 2 MiB of the L2's memory has a page table, allocated
+ * and freed with that memory.
  */
 static u64 *npt_root, *npt_upper[3], *npt_pd;
 static unsigned int npt_tables;
 
-/* Permission maps: every I/O port exits, and every MSR. */
+/* Permission maps: every access to an I/O port or an MSR exits. */
 static void *io_map, *msr_map;
 #define IO_MAP_ORDER	2
 #define MSR_MAP_ORDER	1
 
-/* Kernels differ in its name: AMD's manual, volume 2, appendix B. */
+/* AMD's manual, volume 2, appendix B. The kernel's name for it varies by version. */
 #define VMCB_NESTED_CTL		0x90
 #define VMCB_NESTED_PAGING	BIT(0)
 
@@ -98,15 +97,15 @@ static bool has_debugctl;
 /* DR7's general detect. */
 #define DR7_GD	BIT_ULL(13)
 
-/* Always intercepted, whatever L1 asked for. */
+/* Always intercepted, even if L1 did not ask. */
 #define FORCED_EXCEPTIONS	(BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC))
-/* Of these an exit has an error code: AMD's manual, volume 2, table 8-1. */
+/* Exceptions with an error code: AMD's manual, volume 2, table 8-1. */
 #define ERROR_CODE_EXCEPTIONS						\
 	(BIT(X86_TRAP_DF) | BIT(X86_TRAP_TS) | BIT(X86_TRAP_NP) |	\
 	 BIT(X86_TRAP_SS) | BIT(X86_TRAP_GP) | BIT(X86_TRAP_PF) |	\
 	 BIT(X86_TRAP_AC) | BIT(21) | BIT(29) | BIT(30))
 
-/* Exceptions handed to an L2 in one TDG.VP.ENTER; see reflect(). */
+/* Most exceptions reflected to an L2 in one TDG.VP.ENTER; see reflect(). */
 #define REFLECT_MAX	1024
 
 /* The guest interruptibility state's STI and MOV SS blocking (Intel SDM, 25.4.2). */
@@ -126,7 +125,7 @@ static void intercept(struct vmcb *vmcb, unsigned int bit)
 	vmcb->control.intercepts[bit / 32] |= BIT(bit % 32);
 }
 
-/* A #MC is the host's: see handle_exit(). Vector 2 is no exception. */
+/* #MC belongs to the host: see handle_exit(). Vector 2, NMI, is not an exception. */
 static void intercept_exceptions(struct svm_l2 *l2)
 {
 	u32 bits = l2->exceptions | BIT(X86_TRAP_MC);
@@ -137,8 +136,9 @@ static void intercept_exceptions(struct svm_l2 *l2)
 }
 
 /*
- * Real mode, all segments at 0, so that RIP from L2_ENTER_GUEST_STATE is a
- * guest physical address. Whatever could reach past the L2's own state exits.
+ * Real mode with all segments at 0, so that RIP from L2_ENTER_GUEST_STATE is a
+ * guest physical address. Every instruction that reaches past the L2's own state
+ * exits.
  */
 static void vmcb_reset(struct svm_l2 *l2, unsigned int vm)
 {
@@ -185,7 +185,7 @@ static void vmcb_reset(struct svm_l2 *l2, unsigned int vm)
 	intercept_exceptions(l2);
 }
 
-/* Every L2 VM of every CPU is as after a reset. None is in svm_enter(). */
+/* Reset every L2 VM of every CPU. No CPU may be in svm_enter(). */
 void svm_reset(void)
 {
 	struct svm_l2 *l2;
@@ -213,7 +213,7 @@ static void npt_clear(void)
 	npt_tables = 0;
 }
 
-/* The L2's memory; see tdx_emul_set_memory(). */
+/* Map the L2's memory; see tdx_emul_set_memory(). */
 int svm_set_memory(struct page **pages, unsigned long nr_pages)
 {
 	unsigned long i;
@@ -241,9 +241,9 @@ static u32 apic_reg(unsigned int reg, bool x2apic)
 }
 
 /*
- * The vector that L1 takes as soon as it enables interrupts, or -1 if the local APIC has
- * none pending: then the interrupt comes from a PIC. VMX acknowledges an interrupt at the
- * exit; SVM leaves it pending, and so does this.
+ * Find the vector that L1 takes as soon as it enables interrupts. Returns -1 if the local
+ * APIC has none pending: the interrupt then comes from a PIC. VMX acknowledges an interrupt
+ * at the exit. SVM leaves it pending, and so does this.
  */
 static int pending_vector(void)
 {
@@ -263,7 +263,7 @@ static int pending_vector(void)
 	if (!irr)
 		return -1;
 	vector = (i + 1) * 32 + __fls(irr);
-	/* One of a class that is in service, or masked, does not interrupt. */
+	/* The processor priority masks a vector of its own class or a lower one. */
 	return vector >> 4 > apic_reg(APIC_PROCPRI, x2apic) >> 4 ? vector : -1;
 }
 
@@ -281,13 +281,13 @@ static void write_dr6(u32 dr6)
 	asm volatile("mov %0, %%db6" : : "r" ((u64)dr6));
 }
 
-/* SVM's exit information for an I/O instruction, in VMX's form. */
+/* Convert SVM's exit information for an I/O instruction to VMX's form. */
 static u64 io_qualification(u64 info)
 {
 	u64 size = (info & SVM_IOIO_SIZE_MASK) >> SVM_IOIO_SIZE_SHIFT;
 	u64 qual = info & (0xffffULL << 16);
 
-	/* Bit 6, the port is an immediate operand, SVM does not tell. */
+	/* SVM does not report bit 6, an immediate port. */
 	qual |= size == 4 ? 3 : size - 1;
 	if (info & SVM_IOIO_TYPE_MASK)
 		qual |= BIT(3);
@@ -298,7 +298,7 @@ static u64 io_qualification(u64 info)
 	return qual;
 }
 
-/* Likewise for a nested page fault: bit 0 a read, 1 a write, 2 a fetch. */
+/* The same for a nested page fault: bit 0 is a read, 1 a write, 2 a fetch. */
 static u64 ept_qualification(u64 error_code)
 {
 	if (error_code & X86_PF_INSTR)
@@ -306,7 +306,7 @@ static u64 ept_qualification(u64 error_code)
 	return error_code & X86_PF_WRITE ? BIT(1) : BIT(0);
 }
 
-/* The length of the instruction that exited; @fixed if the CPU does not tell. */
+/* The length of the instruction that exited; @fixed if the CPU does not report it. */
 static u64 insn_length(const struct vmcb *vmcb, u64 fixed)
 {
 	u64 len = vmcb->control.next_rip - vmcb->save.rip;
@@ -314,14 +314,14 @@ static u64 insn_length(const struct vmcb *vmcb, u64 fixed)
 	return boot_cpu_has(X86_FEATURE_NRIPS) && len - 1 < 15 ? len : fixed;
 }
 
-/* #BP and #OF are software exceptions to VMX. */
+/* VMX calls #BP and #OF software exceptions. */
 static u64 exception_type(unsigned int vector)
 {
 	return vector == X86_TRAP_BP || vector == X86_TRAP_OF ? INTR_TYPE_SOFT_EXCEPTION :
 								INTR_TYPE_HARD_EXCEPTION;
 }
 
-/* EXITINTINFO or EVENTINJ in VMX's form. The other types have the same numbers. */
+/* Convert EXITINTINFO or EVENTINJ to VMX's form. Only exceptions have other numbers. */
 static u32 event_to_vmx(u32 event)
 {
 	u32 ret = event & (SVM_EVTINJ_VALID | SVM_EVTINJ_VALID_ERR | SVM_EVTINJ_TYPE_MASK |
@@ -343,7 +343,7 @@ static u32 event_from_vmx(u32 event)
 	return event;
 }
 
-/* IDT vectoring, its error code in bits 63:32. */
+/* IDT vectoring information, with the error code in bits 63:32. */
 static u64 idt_vectoring(const struct vmcb_control_area *control)
 {
 	u64 ret = event_to_vmx(control->exit_int_info);
@@ -361,7 +361,7 @@ static u64 segment_details(const struct vmcb_seg *seg)
 	return seg->selector | ar << 16 | (u64)seg->limit << 32;
 }
 
-/* An exit to L1 of class 0 and without an interruption; RIP and CPL are the L2's. */
+/* An exit to L1 of class 0, without interruption information. */
 static void exit_to_l1(const struct vmcb *vmcb, struct tdx_vp_enter_regs *regs,
 		       u32 reason)
 {
@@ -406,20 +406,21 @@ static void inject(struct vmcb *vmcb, unsigned int vector)
 }
 
 /*
- * A #DB or #AC goes to L1 if L1 asked for it, and else to the L2. Returns true if L1 gets
- * something to hear of.
+ * Pass an exception to L1 if L1 asked for it, and reflect it to the L2 otherwise. Returns
+ * true if the L2 exits to L1.
  *
- * If they were not intercepted, an L2 whose #DB or #AC handler cannot be entered without
- * another one would keep the processor in microcode for ever, with interrupts held off
- * (CVE-2015-5307, CVE-2015-8104). VMRUN delivers an injected event before it looks at
- * pending interrupts, so such an L2 would not exit here either. Therefore look for a
- * pending interrupt. A PIC's is not seen that way: hence the limit, at which the L2 exits
- * as if by an interrupt, without a valid vector.
- * The event stays to be injected at the next entry, and L1 finds it in the VM-entry
- * interruption information. One whose delivery this exception
- * ended is dropped: it was a fault or a software interrupt, and comes again.
+ * #DB and #AC are always intercepted: an L2 whose handler for them raises another one on
+ * entry would keep the processor in microcode for ever, with interrupts held off
+ * (CVE-2015-5307, CVE-2015-8104). Injection alone does not help, because VMRUN delivers an
+ * injected event before it looks at pending interrupts. So check for a pending interrupt
+ * here. That check can't see a PIC's, so after REFLECT_MAX exceptions the L2 exits as if
+ * on an interrupt, without a valid vector.
  *
- * DR6 is as the CPU left it. AMD writes it, and clears DR7.GD, before the exit.
+ * The exception stays queued for the next entry, and L1 finds it in the VM-entry
+ * interruption information. An event whose delivery raised the exception is dropped: it
+ * was a fault or a software interrupt, and recurs.
+ *
+ * The CPU has set DR6: AMD writes it, and clears DR7.GD, before the exit.
  */
 static bool reflect(struct svm_l2 *l2, struct tdx_vp_enter_regs *regs,
 		    unsigned int vector, unsigned int *reflected)
@@ -434,14 +435,14 @@ static bool reflect(struct svm_l2 *l2, struct tdx_vp_enter_regs *regs,
 	if (++*reflected < REFLECT_MAX && pending_vector() < 0)
 		return false;
 	exit_by_interrupt(l2->vmcb, regs);
-	/* It is not being delivered; it is still to come. */
+	/* The event is queued, not being delivered. */
 	regs->r10 = 0;
 	return true;
 }
 
 /*
- * RDMSR or WRMSR of EFER. SVME must stay set while an L2 runs, and is not for it to see.
- * SCE, LME and NXE may change, and LME only without paging; LMA is the CPU's.
+ * Emulate RDMSR or WRMSR of EFER. SVME must stay set while an L2 runs, and is hidden from
+ * it. The L2 may change SCE, NXE and, with paging off, LME. The CPU maintains LMA.
  * Returns false for #GP.
  */
 static bool access_efer(struct vmcb *vmcb, struct tdx_l2_enter_guest_state *state)
@@ -466,7 +467,7 @@ static bool access_efer(struct vmcb *vmcb, struct tdx_l2_enter_guest_state *stat
 	return true;
 }
 
-/* Step over an instruction that was served here. Returns true if L1 gets its single step. */
+/* Step over an instruction emulated here. Returns true if its single step exits to L1. */
 static bool skip_insn(struct svm_l2 *l2, struct tdx_vp_enter_regs *regs, u64 length,
 		      unsigned int *reflected)
 {
@@ -482,8 +483,8 @@ static bool skip_insn(struct svm_l2 *l2, struct tdx_vp_enter_regs *regs, u64 len
 }
 
 /*
- * Turn the #VMEXIT into what TDG.VP.ENTER returns; the caller sets an interrupt's class.
- * Returns false if L1 hears nothing of it: enter again.
+ * Convert the #VMEXIT to the results of TDG.VP.ENTER; the caller sets an interrupt's
+ * class. Returns false if there is no exit to L1 and the L2 is to be entered again.
  */
 static bool handle_exit(struct svm_l2 *l2, struct tdx_l2_enter_guest_state *state,
 			struct tdx_vp_enter_regs *regs, unsigned int *reflected)
@@ -502,7 +503,7 @@ static bool handle_exit(struct svm_l2 *l2, struct tdx_l2_enter_guest_state *stat
 		/* The host took it at STGI. */
 		return false;
 	case SVM_EXIT_EXCP_BASE + X86_TRAP_MC:
-		/* Unlike an NMI it is not pending any more: call the host's handler. */
+		/* Unlike an NMI, a #MC is no longer pending: call the host's handler. */
 		asm volatile("int $18" : : : "memory");
 		return false;
 	case SVM_EXIT_EXCP_BASE ... SVM_EXIT_EXCP_BASE + X86_TRAP_MC - 1:
@@ -553,7 +554,7 @@ static bool handle_exit(struct svm_l2 *l2, struct tdx_l2_enter_guest_state *stat
 	}
 }
 
-/* The debug registers' part of a world switch, and the switch. */
+/* Switch to the L2 and back, debug registers included. */
 static void enter_once(struct svm_cpu *sc, struct vmcb *vmcb,
 		       struct tdx_l2_enter_guest_state *state)
 {
@@ -566,15 +567,16 @@ static void enter_once(struct svm_cpu *sc, struct vmcb *vmcb,
 	vmcb->control.clean = 0;
 	tdx_emul_vmrun(state, __pa(vmcb), __pa(sc->host));
 	vmcb->control.event_inj = 0;
-	/* Undefined after a shutdown, its upper half too. */
+	/* After a shutdown it is undefined, its upper half too. */
 	write_dr6(vmcb->save.dr6);
 	asm volatile("mov %0, %%db7" : : "r" (l1_dr7));
 	write_pkru(l1_pkru);
 }
 
 /*
- * DEBUGCTL is each VM's under TD partitioning: VMX switches it. SVM does so only
- * with LBR virtualization, and KVM does it by hand otherwise (Linux commit 433265870ab3).
+ * Each VM has its own DEBUGCTL under TD partitioning, because VMX switches it. SVM does
+ * so only with LBR virtualization; KVM otherwise switches it in software, as here (Linux
+ * commit 433265870ab3).
  */
 static u64 switch_debugctl(u64 to)
 {
@@ -590,12 +592,13 @@ static u64 switch_debugctl(u64 to)
 
 /**
  * svm_enter() - run an L2 VM of this CPU until it exits to L1
- * @vm: which, from 1
+ * @vm: the VM, from 1
  * @state: its general registers, in and out
- * @regs: where what TDG.VP.ENTER returns goes; class 0
+ * @regs: output, the results of TDG.VP.ENTER with class 0
  *
  * Context: Interrupts off. RCU need not watch.
- * Return: false, and nothing has changed, if SVM is somebody else's here.
+ * Return: true after an exit. false, with nothing changed, if someone else uses SVM on
+ * this CPU.
  */
 bool svm_enter(unsigned int vm, struct tdx_l2_enter_guest_state *state,
 	       struct tdx_vp_enter_regs *regs)
@@ -623,7 +626,7 @@ bool svm_enter(unsigned int vm, struct tdx_l2_enter_guest_state *state,
 	state->rsp = vmcb->save.rsp;
 	state->rip = vmcb->save.rip;
 	state->rflags = vmcb->save.rflags;
-	/* Its state is undefined now; reset it for the next entry. */
+	/* A shutdown leaves the state undefined: reset it for the next entry. */
 	if (vmcb->control.exit_code == SVM_EXIT_SHUTDOWN)
 		vmcb_reset(l2, vm);
 
@@ -634,9 +637,9 @@ bool svm_enter(unsigned int vm, struct tdx_l2_enter_guest_state *state,
 }
 
 /**
- * svm_exit_info() - what an exit of an L2 gives whatever it is by
- * @vm: which L2 of this CPU, from 1
- * @regs: where to
+ * svm_exit_info() - get the exit information that every exit has
+ * @vm: the L2 VM of this CPU, from 1
+ * @regs: output
  *
  * Context: Interrupts off. RCU need not watch.
  */
@@ -646,12 +649,12 @@ void svm_exit_info(unsigned int vm, struct tdx_vp_enter_regs *regs)
 }
 
 /**
- * svm_read_field() - a field of an L2's VMCS, on this CPU
- * @vm: which L2, from 1
+ * svm_read_field() - read a VMCS field of an L2 on this CPU
+ * @vm: the L2 VM, from 1
  * @code: TDX_VMCS_*
  *
  * Context: Interrupts off. RCU need not watch.
- * Return: its value; 0 for one that is not here.
+ * Return: the field's value, or 0 for a field that is not emulated.
  */
 u64 svm_read_field(unsigned int vm, u32 code)
 {
@@ -670,7 +673,7 @@ u64 svm_read_field(unsigned int vm, u32 code)
 	case TDX_VMCS_ENTRY_ERROR_CODE:
 		return l2->vmcb->control.event_inj_err;
 	case TDX_VMCS_GUEST_INTERRUPTIBILITY:
-		/* SVM has one bit for both. */
+		/* SVM has one bit for STI and MOV SS blocking. */
 		val = l2->interruptibility;
 		if (!(l2->vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK))
 			return val & ~(BLOCKING_BY_STI | BLOCKING_BY_MOV_SS);
@@ -682,10 +685,10 @@ u64 svm_read_field(unsigned int vm, u32 code)
 }
 
 /**
- * svm_write_field() - likewise, write it
- * @vm: which L2, from 1
+ * svm_write_field() - write a VMCS field of an L2 on this CPU
+ * @vm: the L2 VM, from 1
  * @code: TDX_VMCS_*
- * @val: what to; only bits that it has
+ * @val: the new value, with only bits that the field has
  *
  * Context: Interrupts off. RCU need not watch.
  */
@@ -719,20 +722,20 @@ void svm_write_field(unsigned int vm, u32 code, u64 val)
 	}
 }
 
-/* Refuse a machine that will not do, and say why. */
+/* Refuse an unsuitable machine, and log the reason. */
 int __init svm_check(void)
 {
 	if (!boot_cpu_has(X86_FEATURE_SVM) || !boot_cpu_has(X86_FEATURE_NPT)) {
 		pr_err("the CPU has no AMD SVM with nested paging (in QEMU: -accel tcg -cpu max)\n");
 		return -ENODEV;
 	}
-	/* Physical addresses would need the encryption bit. */
+	/* Physical addresses need the encryption bit, which is not set here. */
 	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT)) {
 		pr_err("memory encryption (SME or SEV) is active; boot with mem_encrypt=off\n");
 		return -ENODEV;
 	}
 #ifdef X86_FEATURE_FRED
-	/* INT 18 is not how its #MC handler is reached. */
+	/* INT 18 does not reach FRED's #MC handler. */
 	if (boot_cpu_has(X86_FEATURE_FRED)) {
 		pr_err("FRED is in use; boot with fred=off\n");
 		return -ENODEV;
@@ -750,8 +753,8 @@ int __init svm_check(void)
 }
 
 /*
- * A page for the CPU to use as a VMCB or host save area. One that is 2 MiB aligned makes an
- * SNP host's CPU see RMP violations (see KVM's snp_safe_alloc_page()).
+ * Allocate a page for a VMCB or host save area. On an SNP host a 2 MiB aligned one causes
+ * false RMP violations (see KVM's snp_safe_alloc_page()).
  */
 static void *alloc_vmcb_page(void)
 {

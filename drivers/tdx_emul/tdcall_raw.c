@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * tdcall_raw: one TDCALL with registers as root likes, for tests of what a host
- * driver would never ask for. Only over tdx_emul: in a trust domain it would let user
- * space run an L2 without its host driver, so it refuses to load there.
+ * tdcall_raw: one TDCALL with any register values, for tests of calls that no host
+ * driver makes. It works over tdx_emul only. In a trust domain it would let user space
+ * run an L2 without its host driver, so it refuses to load there.
  *
- * Write "RAX RCX RDX R8 R9" in hexadecimal to the parameter `regs`; read there how
- * RAX, RCX, RDX, RBX, RSI, RDI and R8 to R15 are afterwards, in this order. Those that were
- * not given were TDCALL_RAW_MARK. RDX is added to the address of a page if RAX's leaf is
- * TDG.VP.ENTER, and has it subtracted on return.
+ * Write "RAX RCX RDX R8 R9" in hexadecimal to the parameter `regs` to make the call. Read
+ * it for RAX, RCX, RDX, RBX, RSI, RDI and R8 to R15 after the call, in this order. The
+ * call starts with TDCALL_RAW_MARK in every other register. For TDG.VP.ENTER, RDX is an
+ * offset from the address of a page, both in the call and in the result.
  *
  * The parameter `svme` is EFER.SVME of the CPU that reads or writes it.
  */
@@ -31,8 +31,8 @@ static u64 results[REGS];
 static void *page;
 
 /*
- * With the registers in results[], which is where they go. By address: there are more of
- * them than an asm statement has operands.
+ * Load the registers from results[], execute TDCALL, and store them there. They are passed
+ * by address: an asm statement can't have that many operands.
  */
 static void tdcall(void)
 {
@@ -74,7 +74,7 @@ static void tdcall(void)
 	local_irq_restore(flags);
 }
 
-/* Under the lock of the module's parameters, as get_regs(). */
+/* The lock of the module's parameters is held here and in get_regs(). */
 static int set_regs(const char *val, const struct kernel_param *kp)
 {
 	u64 regs[REGS], base = 0;
@@ -111,7 +111,7 @@ static const struct kernel_param_ops regs_ops = {
 	.get = get_regs,
 };
 module_param_cb(regs, &regs_ops, NULL, 0600);
-MODULE_PARM_DESC(regs, "written, RAX RCX RDX R8 R9 of a TDCALL; read, all registers after it");
+MODULE_PARM_DESC(regs, "write: make a TDCALL with RAX RCX RDX R8 R9; read: all registers after it");
 
 static int set_svme(const char *val, const struct kernel_param *kp)
 {
@@ -139,12 +139,12 @@ static const struct kernel_param_ops svme_ops = {
 	.get = get_svme,
 };
 module_param_cb(svme, &svme_ops, NULL, 0600);
-MODULE_PARM_DESC(svme, "EFER.SVME of this CPU, as if somebody else used SVM");
+MODULE_PARM_DESC(svme, "EFER.SVME of this CPU; set it to play another user of SVM");
 
 static int __init tdcall_raw_init(void)
 {
 	if (boot_cpu_has(X86_FEATURE_TDX_GUEST)) {
-		pr_err("this is a TDX trust domain; it is for tests of tdx_emul\n");
+		pr_err("this is a TDX trust domain; tdcall_raw is for tests of tdx_emul only\n");
 		return -EPERM;
 	}
 	page = (void *)get_zeroed_page(GFP_KERNEL);
@@ -159,6 +159,6 @@ static void __exit tdcall_raw_exit(void)
 module_init(tdcall_raw_init);
 module_exit(tdcall_raw_exit);
 
-MODULE_DESCRIPTION("TDCALL with any registers, for tests of tdx_emul");
+MODULE_DESCRIPTION("TDCALL with any register values, for tests of tdx_emul");
 MODULE_AUTHOR("The tdx-drcache maintainers");
 MODULE_LICENSE("GPL");

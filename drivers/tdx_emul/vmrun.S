@@ -26,13 +26,13 @@
  * void tdx_emul_vmrun(struct tdx_l2_enter_guest_state *gprs, u64 vmcb_pa,
  *		       u64 host_pa);
  *
- * Interrupts are off at call and at return. The L2 runs with V_INTR_MASKING,
- * where the host's IF at VMRUN decides whether a physical interrupt ends it, so
- * it is on there; GIF=0 keeps it from being taken on either side.
+ * Interrupts are off at call and at return. The L2 runs with V_INTR_MASKING, so a
+ * physical interrupt exits only if the host's IF is set at VMRUN. GIF=0 keeps L1
+ * from taking it before VMRUN or right after the exit.
  *
- * FS, GS, TR, LDTR and the system call MSRs are not switched by VMRUN. Between
- * the first VMLOAD and the second they are the L2's: no per-CPU access, and no
- * NMI, which GIF=0 holds off too.
+ * VMRUN does not switch FS, GS, TR, LDTR and the system call MSRs. Between the
+ * two VMLOADs they are the L2's: code there must not access per-CPU data. GIF=0
+ * also blocks NMIs.
  */
 SYM_FUNC_START(tdx_emul_vmrun)
 	push	%rbp
@@ -65,14 +65,14 @@ SYM_FUNC_START(tdx_emul_vmrun)
 	push	%rdi
 	mov	G_RDI(%rdi), %rdi
 
-	/* Not right before VMRUN, or the L2 would start in STI's shadow. */
+	/* The NOP ends STI's shadow, which the L2 would inherit. */
 	sti
 	nop
 	vmrun	%rax
 	cli
 
 	vmsave	%rax
-	xchg	%rdi, (%rsp)		/* the L2's for gprs */
+	xchg	%rdi, (%rsp)		/* the L2's RDI for gprs */
 	mov	%rcx, G_RCX(%rdi)
 	mov	%rdx, G_RDX(%rdi)
 	mov	%rbx, G_RBX(%rdi)

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The virtual processors: what TDG.VP.ENTER, TDG.VP.RD and TDG.VP.WR take and
- * return, as in the source of the TDX module (intel/tdx-module, commit 1666adc4:
- * src/td_transitions/tdg_vp_enter.c, td_exit.c and tdh_vp_enter.c,
+ * The virtual processors: TDG.VP.ENTER, TDG.VP.RD and TDG.VP.WR, with the
+ * operands and results of the TDX module's source (intel/tdx-module, commit
+ * 1666adc4: src/td_transitions/tdg_vp_enter.c, td_exit.c and tdh_vp_enter.c,
  * src/td_dispatcher/vm_exits/tdg_vp_rd_wr.c, src/common/metadata_handlers/).
  *
- * Documentation/test-ground.rst says what is not as there.
+ * Documentation/test-ground.rst lists the differences.
  */
 #include <linux/io.h>
 #include <linux/mm.h>
@@ -17,7 +17,7 @@
 
 #include "vp.h"
 
-/* A knob each; /sys/module/tdx_emul/parameters/. */
+/* Knobs in /sys/module/tdx_emul/parameters/. */
 static unsigned int exit_class = TDX_CLASS_L2_EXIT_HOST_ROUTED_ASYNC;
 static unsigned int refuse;
 static int entry_failed;
@@ -43,13 +43,13 @@ static const struct kernel_param_ops exit_class_ops = {
 };
 module_param_cb(exit_class, &exit_class_ops, &exit_class, 0644);
 MODULE_PARM_DESC(exit_class,
-		 "class of an exit by an interrupt: 0x1100 (4352, default), 0x1102 (4354) or 0");
+		 "class of an exit on an interrupt: 0x1100 (4352, default), 0x1102 (4354) or 0");
 module_param(refuse, uint, 0644);
 MODULE_PARM_DESC(refuse,
-		 "refuse each n-th entry with class 0x1120, the L2 not entered; 0: none (default)");
+		 "refuse every n-th entry with class 0x1120, without entering the L2; 0: none (default)");
 module_param(entry_failed, int, 0644);
 MODULE_PARM_DESC(entry_failed,
-		 "end each n-th entry with class 0x80001103, the L2 not entered, or, if negative, after it ran; 0: none (default)");
+		 "end every n-th entry with class 0x80001103, without entering the L2, or, if negative, after it ran; 0: none (default)");
 
 static int set_num_l2_vms(const char *val, const struct kernel_param *kp)
 {
@@ -61,13 +61,13 @@ static const struct kernel_param_ops num_l2_vms_ops = {
 	.get = param_get_uint,
 };
 module_param_cb(num_l2_vms, &num_l2_vms_ops, &num_l2_vms, 0644);
-MODULE_PARM_DESC(num_l2_vms, "L2 VMs that this trust domain has, 1 to 3 (default)");
+MODULE_PARM_DESC(num_l2_vms, "number of L2 VMs in this trust domain, 1 to 3 (default)");
 
 /**
- * struct tdx_emul_vp - a CPU's part
- * @entries: TDG.VP.ENTER so far, for @refuse and @entry_failed
- * @tsc_deadline: of each VM, L1 being 0; kept, and nothing more
- * @vapic: the virtual APIC page of each L2 VM, that of VM n at n - 1; likewise
+ * struct tdx_emul_vp - per-CPU state
+ * @entries: TDG.VP.ENTER calls so far, for @refuse and @entry_failed
+ * @tsc_deadline: TSC deadline of each VM, L1 being 0; stored only
+ * @vapic: virtual APIC page of each L2 VM, VM n at n - 1; stored only
  */
 struct tdx_emul_vp {
 	unsigned int entries;
@@ -79,13 +79,13 @@ static DEFINE_PER_CPU(struct tdx_emul_vp, tdx_emul_vp);
 
 /**
  * tdx_emul_set_memory() - give the L2 its memory, and reset every vCPU
- * @pages: its pages, from guest physical address 0 on; the caller keeps them
- *	there until it takes them away with a call of no pages
- * @nr_pages: how many, at most TDX_EMUL_PAGES_MAX
+ * @pages: the pages, from guest physical address 0; the caller keeps them
+ *	until it calls again with no pages
+ * @nr_pages: number of pages, at most TDX_EMUL_PAGES_MAX
  *
- * Context: May sleep. No vCPU is in TDG.VP.ENTER, nor enters it, during the
- * call; the caller sees to that.
- * Return: 0, -EINVAL or -ENOMEM; then there is no memory.
+ * Context: May sleep. The caller ensures that no vCPU is in TDG.VP.ENTER during
+ * the call.
+ * Return: 0, or -EINVAL or -ENOMEM. On an error the L2 has no memory.
  */
 int tdx_emul_set_memory(struct page **pages, unsigned long nr_pages)
 {
@@ -100,7 +100,7 @@ int tdx_emul_set_memory(struct page **pages, unsigned long nr_pages)
 }
 EXPORT_SYMBOL_GPL(tdx_emul_set_memory);
 
-/* That a VM entry failed: what an exit gives, but of the exit itself nothing. */
+/* Report a failed VM entry: the L2's segments and CPL, without exit information. */
 static void fail_entry(struct tdx_vp_enter_regs *regs, u64 flow)
 {
 	*regs = (struct tdx_vp_enter_regs) {
@@ -121,7 +121,7 @@ static u64 vp_enter(struct tdx_emul_vp *vp, struct tdx_vp_enter_regs *regs)
 	struct tdx_l2_enter_guest_state state, *shared;
 	u64 state_pa = regs->rdx;
 
-	/* That it is memory, the host driver sees to: pfn_valid() wants RCU to watch. */
+	/* pfn_valid() needs RCU, so the host driver must pass an address in memory. */
 	if (!IS_ALIGNED(state_pa, TDX_L2_STATE_ALIGN))
 		return TDX_STATUS_OPERAND_INVALID | TDX_OPERAND_RDX;
 	if (!vm || vm > READ_ONCE(num_l2_vms) ||
@@ -131,7 +131,7 @@ static u64 vp_enter(struct tdx_emul_vp *vp, struct tdx_vp_enter_regs *regs)
 	if (refuse_every && entry % refuse_every == 0)
 		return (u64)TDX_CLASS_PENDING_INTERRUPT << TDX_CLASS_SHIFT;
 
-	/* User space may write it while the L2 runs. */
+	/* Copy: user space may write the page while the L2 runs. */
 	shared = __va(state_pa);
 	memcpy(&state, shared, sizeof(state));
 	if (fail_every > 0 && entry % fail_every == 0) {
@@ -150,8 +150,8 @@ static u64 vp_enter(struct tdx_emul_vp *vp, struct tdx_vp_enter_regs *regs)
 }
 
 /*
- * The metadata fields that there are: a TSC deadline of each VM, then these of each
- * L2 VM. In the order that TDG.VP.RD walks them.
+ * The metadata fields, in the order in which TDG.VP.RD walks them: the TSC deadline
+ * of each VM, then these fields of each L2 VM.
  */
 static const struct field {
 	u64 id;
@@ -183,7 +183,7 @@ static u64 field_id(unsigned int i)
 	       TDX_MD_INCREMENT_SIZE | l2_fields[i % L2_FIELDS].id;
 }
 
-/* The index of a field, or -1. Element size, context and increment are not looked at. */
+/* The index of a field, or -1. Element size, context and increment are ignored. */
 static int find_field(u64 id)
 {
 	const u64 which = TDX_MD_FIELD_CODE_MASK | TDX_MD_CLASS_MASK | TDX_MD_NON_ARCH;
@@ -209,7 +209,7 @@ static u64 read_field(const struct tdx_emul_vp *vp, unsigned int i)
 						    svm_read_field(vm, code);
 }
 
-/* Write the bits of @mask; the others are as they were. Returns a status. */
+/* Write the bits in @mask and keep the others. Returns a TDX status. */
 static u64 write_field(struct tdx_emul_vp *vp, unsigned int i, u64 val, u64 mask)
 {
 	u64 old = read_field(vp, i), writable = ~0ull;
@@ -221,7 +221,7 @@ static u64 write_field(struct tdx_emul_vp *vp, unsigned int i, u64 val, u64 mask
 		code = l2_fields[(i - TSC_DEADLINES) % L2_FIELDS].id;
 		writable = l2_fields[(i - TSC_DEADLINES) % L2_FIELDS].write_mask;
 	}
-	/* An address that was never written is all ones. */
+	/* An address reads as all ones until it is first written. */
 	if (code == TDX_VMCS_VIRTUAL_APIC_PAGE && old == ~0ull)
 		old &= writable;
 	if (!(mask & writable))
@@ -280,10 +280,10 @@ static u64 vp_wr(struct tdx_emul_vp *vp, struct tdx_vp_enter_regs *regs)
 }
 
 /**
- * tdx_emul_tdcall() - what TDCALL does, without the trap
+ * tdx_emul_tdcall() - execute a TDCALL without the trap
  * @regs: registers, in and out; RAX is the leaf
  *
- * For a caller where RCU is not watching, which the handling of #UD needs.
+ * For callers where RCU is not watching: the kernel's #UD handler needs RCU.
  *
  * Context: Interrupts off. Takes no lock. RCU need not watch.
  */
@@ -291,7 +291,7 @@ void tdx_emul_tdcall(struct tdx_vp_enter_regs *regs)
 {
 	struct tdx_emul_vp *vp = this_cpu_ptr(&tdx_emul_vp);
 
-	/* Above the leaf is its version, 0, and reserved bits. */
+	/* The bits above the leaf, its version and reserved ones, must be 0. */
 	switch (regs->rax) {
 	case TDX_LEAF_VP_ENTER:
 		regs->rax = vp_enter(vp, regs);

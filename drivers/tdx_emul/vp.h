@@ -9,12 +9,12 @@ struct page;
 struct tdx_l2_enter_guest_state;
 struct tdx_vp_enter_regs;
 
-/* Of DEBUGCTL, a branch's single step and LBR, which all CPUs have. */
+/* The DEBUGCTL bits that every CPU has: LBR, and single step on branches. */
 #define TDX_EMUL_DEBUGCTL_MASK	(BIT(0) | BIT(1))
 
 void tdx_emul_vmrun(struct tdx_l2_enter_guest_state *gprs, u64 vmcb_pa, u64 host_pa);
 
-/* By halves: the names of the accessors of whole MSRs changed in 6.16. */
+/* In two halves: 6.16 renamed the accessors of 64-bit MSRs. */
 static inline u64 read_msr(u32 msr)
 {
 	u32 low, high;

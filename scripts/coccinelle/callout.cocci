@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //
-// Call the hook of mshv_vtl_exit_hook.c right after the L2 was entered, with the
-// RCX that TDG.VP.ENTER was given and the RAX that it returned.
+// Call the hook of mshv_vtl_exit_hook.c right after each entry of the L2, with the
+// RCX passed to TDG.VP.ENTER and the RAX that it returned.
 //
 //	spatch -D patch --sp-file callout.cocci --in-place drivers/hv/mshv_vtl_main.c
 //
@@ -9,8 +9,8 @@
 //
 //	__tdg_vp_enter(entry RCX, address of the guest state, exit registers);
 //
-// as a statement, once on each path. Any other file is left as it is, and spatch
-// exits with status 1.
+// as a statement, once on each path. Leaves any other file unchanged, and makes
+// spatch exit with status 1.
 //
 // Confidence: High
 
@@ -31,7 +31,7 @@ expression rcx, state, info;
 -__tdg_vp_enter(rcx, state, info);
 +entry_rcx = READ_ONCE(rcx);
 +exit_rax = __tdg_vp_enter(entry_rcx, state, info);
-+/* Not what the run page has: user space can write it. */
++/* Pass copies: user space can write the run page. */
 +static_call_cond(mshv_vtl_exit_hook)(exit_rax, entry_rcx);
  ...
  }

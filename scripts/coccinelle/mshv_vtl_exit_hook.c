@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The host driver's side of include/linux/tdx_drcache_host.h: the hook, and the
- * function that sets it. A file of its own, because genksyms runs out of memory
+ * function that sets it. This is a separate file because genksyms runs out of memory
  * on mshv_vtl_main.c if that has an EXPORT_SYMBOL().
  */
 #include <linux/errno.h>
@@ -13,7 +13,7 @@
 
 DEFINE_STATIC_CALL_NULL(mshv_vtl_exit_hook, mshv_vtl_exit_hook_fn);
 
-/* Protects exit_hook_set: whether the static call has a target. */
+/* Protects exit_hook_set, which is true while the static call has a target. */
 static DEFINE_MUTEX(exit_hook_lock);
 static bool exit_hook_set;
 
@@ -32,9 +32,9 @@ int mshv_vtl_set_exit_hook(void (*fn)(u64 exit_rax, u64 entry_rcx))
 		static_call_update(mshv_vtl_exit_hook, fn);
 		exit_hook_set = fn;
 		/*
-		 * The hook runs with interrupts off, so a CPU that answers has
-		 * left it. A grace period could end before that: RCU may not
-		 * be watching where the hook runs.
+		 * The hook runs with interrupts off, so a CPU that takes the
+		 * IPI has left it. Waiting for RCU is not enough: RCU may not
+		 * be watching in the hook.
 		 */
 		if (!fn)
 			on_each_cpu(exit_hook_sync, NULL, 1);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The call that callout.cocci puts into a host driver. Copy this file and
+ * The call that callout.cocci adds to a host driver. Copy this file and
  * mshv_vtl_exit_hook.c to the driver; see Documentation/host-driver-callout.rst.
  */
 #ifndef _MSHV_VTL_EXIT_HOOK_H

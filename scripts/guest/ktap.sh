@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# Report in KTAP from a shell script. To be sourced by a job.
+# KTAP reports for shell scripts. To be sourced by a job.
 
 _n=0
 _bad=0
 _results=/tmp/ktap.results
 : >$_results
 
-# t NAME COMMAND...: a test is a command that succeeds.
+# t NAME COMMAND...: a test, which passes if COMMAND succeeds.
 t()
 {
 	_name=$1
@@ -34,7 +34,7 @@ skip()
 	echo "SKIP $1: $2"
 }
 
-# leaks: a test that no memory was lost, where the kernel can tell.
+# leaks: test that no memory leaked, if the kernel can tell.
 leaks()
 {
 	_leaks=/sys/kernel/debug/kmemleak
@@ -42,15 +42,15 @@ leaks()
 		skip "no memory was lost" "this kernel does not look for leaks"
 		return
 	fi
-	# What is younger than five seconds is not reported, and a pointer on its
-	# way from one place to another is missed once.
+	# kmemleak does not report objects younger than five seconds, and one scan may
+	# miss a pointer that is being moved.
 	sleep 6
 	echo scan >$_leaks
 	echo scan >$_leaks
 	t "no memory was lost" sh -c "cat $_leaks && ! grep -q . $_leaks"
 }
 
-# ktap_end: send the report. Fails if a test did.
+# ktap_end: send the report. Fails if a test failed.
 ktap_end()
 {
 	{

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What numbers mean. Pure: nothing is read or printed here.
+ * Decode numbers to names. Pure functions: no I/O here.
  */
 #include <stddef.h>
 #include <mshv/mshv_vtl.h>
@@ -10,8 +10,8 @@
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
 /*
- * Bits 11 and 16 were reserved and one before they meant something, and so they say
- * it by being zero.
+ * Bits 11 and 16 are active low: they were reserved, and read as one, before they had a
+ * meaning.
  */
 const struct dr6_bit dr6_bits[DR6_BITS] = {
 	{ 0, false, "B0", "breakpoint 0" },
@@ -22,7 +22,7 @@ const struct dr6_bit dr6_bits[DR6_BITS] = {
 	{ 13, false, "BD", "access to a debug register" },
 	{ 14, false, "BS", "single step" },
 	{ 15, false, "BT", "task switch" },
-	{ 16, true, "RTM", "inside of a transaction" },
+	{ 16, true, "RTM", "inside a transaction" },
 };
 
 const char *const stats_names[STATS] = {
@@ -41,7 +41,7 @@ const char *hook_name(uint32_t hook)
 	return hook < ARRAY_SIZE(names) ? names[hook] : "unknown";
 }
 
-/* Of a bit of TDX_DRCACHE_FEATURE_*; NULL for one without a name here. */
+/* Name of a TDX_DRCACHE_FEATURE_* bit, or NULL if unknown. */
 const char *feature_name(unsigned int bit)
 {
 	return 1ull << bit == TDX_DRCACHE_FEATURE_EXCLUSIVE ? "exclusive" : NULL;
@@ -54,7 +54,7 @@ const char *host_name(uint32_t host)
 	return host < ARRAY_SIZE(names) ? names[host] : "unknown";
 }
 
-/* VMX basic exit reasons that an L2 has; NULL for one without a name here. */
+/* Name of a VMX basic exit reason of an L2, or NULL if unknown. */
 const char *reason_name(unsigned int reason)
 {
 	static const char *const names[] = {
@@ -110,7 +110,7 @@ unsigned int vm_index(uint32_t flags)
 	return (flags & TDX_DRCACHE_VM_MASK) >> TDX_DRCACHE_VM_SHIFT;
 }
 
-/* Is there a snapshot that was not there at the last sample, or another one? */
+/* True if there is a snapshot that the last sample did not have, or that @differs. */
 static bool changed(const struct vcpu *v, bool differs)
 {
 	return v->samples > 1 && v->now.res == TDX_DRCACHE_HIT &&

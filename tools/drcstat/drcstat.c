@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * drcstat: look on at tdx_drcache: what there is, the debug registers at the last
- * exits, and the counts. It binds as an observer, so that no VMM notices.
+ * drcstat: monitor tdx_drcache. Shows the host and the hook, the debug registers at
+ * the last exits, and the counts. It binds as an observer, which no VMM notices.
  */
 #include <argp.h>
 #include <inttypes.h>
@@ -17,16 +17,16 @@
 #define EXIT_NOTHING	3
 
 #define NSEC		1000000000ll
-/* The shortest time that the time stamp counter is held against the clock. */
+/* Shortest time over which to calibrate the time stamp counter. */
 #define CALIBRATION	(NSEC / 100)
 
 const char *argp_program_version = "drcstat " VERSION;
 
 struct command {
 	const char *name;
-	bool vcpus;		/* it looks at vCPUs: --cpu */
-	bool repeats;		/* --interval, --count */
-	bool counts;		/* it shows no registers */
+	bool vcpus;		/* shows vCPUs, takes --cpu */
+	bool repeats;		/* takes --interval and --count */
+	bool counts;		/* shows no registers */
 	void (*table)(const struct report *r);
 	void (*json)(const struct report *r);
 };
@@ -38,13 +38,13 @@ static const struct command commands[] = {
 	{ "watch", true, true, false, table_watch, json_watch },
 };
 
-/* What the command line asks for. */
+/* The command line. */
 static struct {
 	const struct command *command;
 	bool json;
-	const char *cpus;	/* NULL: all that are online */
+	const char *cpus;	/* NULL: all online CPUs */
 	double interval;	/* 0: not given */
-	uint64_t count;		/* 0: without end */
+	uint64_t count;		/* 0: no limit */
 } opt;
 
 static volatile sig_atomic_t stopped;
@@ -65,7 +65,7 @@ die(int err, const char *fmt, ...)
 	exit(EXIT_FAILURE);
 }
 
-/* What to do when the device does not open; "" if that is not known. */
+/* Advice on failure to open the device; "" if there is none. */
 static const char *open_advice(int err)
 {
 	switch (err) {
@@ -82,7 +82,7 @@ static const char *open_advice(int err)
 	}
 }
 
-/* Likewise when a vCPU does not bind. */
+/* Advice on failure to bind a vCPU; "" if there is none. */
 static const char *bind_advice(int err)
 {
 	switch (err) {
@@ -92,11 +92,11 @@ static const char *bind_advice(int err)
 		return " (no host driver: load mshv_vtl_emul or run inside OpenHCL)";
 	case EMFILE:
 	case ENFILE:
-		return " (a vCPU takes a file: name fewer with --cpu, or raise ulimit -n)";
+		return " (each vCPU takes a file: name fewer with --cpu, or raise ulimit -n)";
 	case EINVAL:
 	case ENOTTY:
 	case EPROTO:
-		return " (drcstat and the module that is loaded do not fit together)";
+		return " (drcstat and the loaded module are incompatible versions)";
 	default:
 		return open_advice(err);
 	}
@@ -119,7 +119,7 @@ static void get_info(struct tdx_drcache_info *info)
 	close(fd);
 }
 
-/* Look on at a vCPU too. False if the CPU is not there. */
+/* Add a vCPU to the report. False if there is no such CPU. */
 static bool add_vcpu(struct report *r, unsigned int cpu)
 {
 	struct vcpu *v;
@@ -144,7 +144,7 @@ static bool add_vcpu(struct report *r, unsigned int cpu)
 	return true;
 }
 
-/* A CPU number at *@p, which is moved behind it. False if there is none. */
+/* Parse a CPU number at *@p and move *@p past it. False if there is none. */
 static bool next_cpu(const char **p, unsigned int *cpu)
 {
 	unsigned long n;
@@ -162,8 +162,8 @@ static bool next_cpu(const char **p, unsigned int *cpu)
 }
 
 /*
- * Take a list apart, as 0-3,5, and look on at each CPU of it if @r is not NULL.
- * False if it is no list.
+ * Parse a list such as 0-3,5, and add each CPU in it to @r unless that is NULL.
+ * False if it is not a list.
  */
 static bool for_list(const char *list, struct report *r)
 {
@@ -203,7 +203,7 @@ static int64_t clock_ns(void)
 	return ts.tv_sec * NSEC + ts.tv_nsec;
 }
 
-/* At the point in time @ns, or when a signal came. */
+/* Sleep until the time @ns, or until a signal. */
 static void sleep_until(int64_t ns)
 {
 	const struct timespec ts = { ns / NSEC, ns % NSEC };
@@ -211,7 +211,7 @@ static void sleep_until(int64_t ns)
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
 }
 
-/* Ticks of the time stamp counter a nanosecond, measured since the first call. */
+/* Time stamp counter ticks per nanosecond, measured since the first call. */
 static double ticks_per_ns(void)
 {
 	static uint64_t tsc;
@@ -260,7 +260,7 @@ static void on_signal(int sig)
 
 static void catch_signals(void)
 {
-	/* A write goes on after it; the sleep does not. */
+	/* The signal restarts a write, but ends the sleep. */
 	struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
 
 	sigaction(SIGINT, &sa, NULL);
@@ -274,7 +274,7 @@ static void print(const struct report *r)
 		die(errno, "standard output");
 }
 
-/* Sample and print, as often as is asked for. Was there anything? */
+/* Sample and print as often as asked. True if there was a snapshot. */
 static bool look(struct report *r)
 {
 	int64_t next = clock_ns();
@@ -292,7 +292,7 @@ static bool look(struct report *r)
 		if (!opt.command->repeats || n == opt.count)
 			break;
 		next += r->interval * NSEC;
-		if (next < clock_ns())	/* stopped meanwhile: do not catch up */
+		if (next < clock_ns())	/* the process was stopped: do not catch up */
 			next = clock_ns();
 		sleep_until(next);
 	}
@@ -313,10 +313,10 @@ static void say_nothing_published(const struct report *r)
 }
 
 static const struct argp_option options[] = {
-	{ "cpu", 'c', "LIST", 0, "of these CPUs, as 0-3,5 (default: all that are online)", 0 },
+	{ "cpu", 'c', "LIST", 0, "show these CPUs, e.g. 0-3,5 (default: all online CPUs)", 0 },
 	{ "json", 'j', NULL, 0, "print JSON", 0 },
-	{ "interval", 'i', "SEC", 0, "watch: between two samples (default 1; 0.001 to 86400)", 0 },
-	{ "count", 'n', "N", 0, "watch: end after N samples", 0 },
+	{ "interval", 'i', "SEC", 0, "watch: time between samples (default 1; 0.001 to 86400)", 0 },
+	{ "count", 'n', "N", 0, "watch: stop after N samples", 0 },
 	{ 0 },
 };
 
@@ -391,11 +391,11 @@ int main(int argc, char **argv)
 		.options = options,
 		.parser = parse_opt,
 		.args_doc = "info|regs|stats|watch",
-		.doc = "Look on at tdx_drcache: the debug registers of L2 VMs at their exits."
+		.doc = "Monitor tdx_drcache: the debug registers of L2 VMs at their exits."
 		       "\vinfo: the host, the hook and the limits; regs: the registers at the last "
-		       "exit that was captured; stats: the counts since the VMM was bound; watch: "
-		       "the last two, again and again.\n\nExit status: 0 if all went well, 1 if "
-		       "anything did not, 2 for a wrong command line, 3 if nothing is published.",
+		       "captured exit; stats: the counts since the VMM bound; watch: regs and "
+		       "stats, repeatedly.\n\nExit status: 0 on success, 1 on an error, "
+		       "2 for a wrong command line, 3 if nothing is published.",
 	};
 	struct report r = { 0 };
 	bool found = true;

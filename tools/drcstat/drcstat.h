@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What drcstat's files share. The way of the data:
+ * Declarations that drcstat's files share. The path of the data:
  *
- *   drcstat.c  the command line, the vCPUs, and when to look at them
- *   decode.c   what numbers mean
- *   table.c    for people
- *   json.c     for programs
+ *   drcstat.c  command line, vCPUs and sampling
+ *   decode.c   numbers to names
+ *   table.c    output for people
+ *   json.c     output for programs
  */
 #ifndef DRCSTAT_H
 #define DRCSTAT_H
@@ -14,13 +14,13 @@
 #include <stdint.h>
 #include <tdx_drcache_read.h>
 
-/* Of the counts in struct tdx_drcache_stats, in its order. */
+/* Counts in struct tdx_drcache_stats, in its order. */
 #define STATS	6
 
 /**
- * struct sample - a vCPU at one moment
- * @res: what the reader library said
- * @slot: the snapshot, with TDX_DRCACHE_HIT
+ * struct sample - state of a vCPU at one moment
+ * @res: result of the reader library
+ * @slot: the snapshot, valid if @res is TDX_DRCACHE_HIT
  * @age_ns: how long ago it was taken, by the time stamp counter
  * @stats: the kernel's counts
  * @exclusive: the vCPU has an owner with TDX_DRCACHE_BIND_EXCLUSIVE
@@ -34,14 +34,14 @@ struct sample {
 };
 
 /**
- * struct vcpu - a vCPU that is looked at
+ * struct vcpu - an observed vCPU
  * @cpu: the CPU
- * @reader: bound as an observer
+ * @reader: the reader, bound as an observer
  * @now: the last sample
- * @before: the one before; means something only when @samples is over 1
- * @samples: how many there were
- * @none: of these, how many found no snapshot
- * @busy: of these, how many found it being written at each try
+ * @before: the previous sample, valid if @samples is over 1
+ * @samples: number of samples
+ * @none: number of samples without a snapshot
+ * @busy: number of samples that found it being written at each try
  */
 struct vcpu {
 	unsigned int cpu;
@@ -53,11 +53,11 @@ struct vcpu {
 };
 
 /**
- * struct report - what there is to print
- * @info: what GET_INFO told
- * @vcpus: those that are looked at
- * @nr_vcpus: how many they are
- * @interval: between two samples, in seconds
+ * struct report - data to print
+ * @info: result of GET_INFO
+ * @vcpus: the observed vCPUs
+ * @nr_vcpus: number of @vcpus
+ * @interval: time between samples, in seconds
  */
 struct report {
 	struct tdx_drcache_info info;
@@ -67,11 +67,11 @@ struct report {
 };
 
 /**
- * struct dr6_bit - a bit of DR6 that says something
- * @bit: its number
- * @active_low: it says so when it is clear
- * @name: as in the SDM
- * @meaning: in words
+ * struct dr6_bit - a bit of DR6 with a meaning
+ * @bit: bit number
+ * @active_low: the condition holds when the bit is clear
+ * @name: name in the SDM
+ * @meaning: description
  */
 struct dr6_bit {
 	unsigned int bit;
@@ -80,7 +80,7 @@ struct dr6_bit {
 	const char *meaning;
 };
 
-/* From B0 up; the first four are of DR0 to DR3. */
+/* From B0 up; the first four belong to DR0 to DR3. */
 #define DR6_BITS	9
 extern const struct dr6_bit dr6_bits[DR6_BITS];
 extern const char *const stats_names[STATS];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * JSON for programs; drcstat(8) says what is in it. Every string is a name of our
- * own or a number, so that none needs escaping.
+ * JSON output for programs, documented in drcstat(8). Every string is one of our own
+ * names or a number, so none needs escaping.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 
 #include "drcstat.h"
 
-/* Changes when a member goes or means something else, not when one comes. */
+/* Changes when a member is removed or changes its meaning, not when one is added. */
 #define FORMAT	1
 
 static const char *boolean(bool b)
@@ -121,7 +121,7 @@ static void print_watched(const struct vcpu *v)
 	       v->none, v->busy);
 }
 
-/* The members of each vCPU are @members' to print; then the document ends. */
+/* Print each vCPU, with its members by @members, and end the document. */
 static void print_vcpus(const struct report *r, void (*members)(const struct vcpu *v))
 {
 	fputs(",\"vcpus\":[", stdout);
@@ -162,7 +162,7 @@ void json_stats(const struct report *r)
 	print_vcpus(r, print_stats);
 }
 
-/* A line each. */
+/* One line per sample. */
 void json_watch(const struct report *r)
 {
 	begin("watch");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tables for people. On a terminal what has changed is in colour; elsewhere, or
- * without colours, it has a star behind it.
+ * Tables for people. Changed values are in colour on a terminal. Elsewhere, or
+ * without colours, they are followed by a star.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,10 +12,10 @@
 
 static const char heading[] = "1", changed[] = "1;36", warning[] = "1;33";
 
-/* The screen is a terminal's; and it may have colours. */
+/* Standard output is a terminal; colours may be used. */
 static bool screen, colours;
 
-/* Look at what standard output is. */
+/* Find out if standard output is a terminal. */
 void table_init(void)
 {
 	const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
@@ -57,7 +57,7 @@ static void value(bool is_changed, int width, const char *text)
 
 static void end_line(void)
 {
-	/* What the last frame had there. */
+	/* Erase the rest of the last frame's line. */
 	puts(screen ? "\033[K" : "");
 }
 
@@ -83,7 +83,7 @@ static const char *age_text(uint64_t ns, char *buf, size_t size)
 	return buf;
 }
 
-/* How it left, and how that was taken. */
+/* Print the exit, and how it was captured. */
 static void exit_line(const struct tdx_drcache_slot *s)
 {
 	unsigned int reason = exit_reason(s->exit_rax);
@@ -199,7 +199,7 @@ void table_watch(const struct report *r)
 {
 	uint64_t sample = r->vcpus[0].samples;
 
-	/* A screen is drawn over, from its top; a list of frames grows. */
+	/* Redraw a terminal from its top; elsewhere print one frame after another. */
 	if (screen)
 		fputs(sample == 1 ? "\033[H\033[2J" : "\033[H", stdout);
 	else if (sample > 1)

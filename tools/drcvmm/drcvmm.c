@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * drcvmm: a small VMM on mshv_vtl's ABI. Runs an L2 and at each HW_INTERRUPT
- * exit gets its debug registers, as OpenVMM does for its debugger.
+ * drcvmm: a small VMM on mshv_vtl's ABI. Runs an L2 and reads its debug registers
+ * at each HW_INTERRUPT exit, as OpenVMM does for its debugger.
  *
  * This file is the command line. run.c runs a vCPU, exits.c handles its exits, regs.c
  * reads the registers, expect.c compares them with what the guest wrote, and summary.c
@@ -72,7 +72,7 @@ void fail(struct vcpu *v, const char *fmt, ...)
 {
 	va_list ap;
 
-	/* A few say what is wrong; the count says how much. */
+	/* Print the first few, and count all. */
 	if (v->failures++ >= 10)
 		return;
 	pthread_mutex_lock(&print_lock);
@@ -152,55 +152,54 @@ enum {
 };
 
 static const struct argp_option options[] = {
-	{ "cpus", 'c', "LIST", 0, "a vCPU on each of these CPUs, as 0,1 (default 0)", 0 },
+	{ "cpus", 'c', "LIST", 0, "run a vCPU on each of these CPUs, e.g. 0,1 (default 0)", 0 },
 	{ "exits", 'n', "N", 0, "stop after N HW_INTERRUPT exits (default 1000)", 0 },
 	{ "hits", KEY_HITS, "N", 0,
-	  "stop after N snapshots instead of exits, however many are missed until then", 0 },
+	  "stop after N snapshots instead of N exits, no matter how many reads miss", 0 },
 	{ "guest", KEY_GUEST, "NAME", 0,
-	  "what the L2 does: counter (default) loads DR0-DR3 and DR6 all the time; "
-	  "breakpoint arms a hardware breakpoint on itself and hits it; "
-	  "exits leaves in every way there is; hostile does whatever may do harm", 0 },
+	  "the L2's program: counter (default) loads DR0-DR3 and DR6 in a loop; "
+	  "breakpoint sets a hardware breakpoint on itself and hits it; "
+	  "exits makes every kind of exit; hostile tries to do harm", 0 },
 	{ "read", 'r', "METHOD", 0,
-	  "how the registers are read: mmap (default), ioctl, mshv (the host driver's "
-	  "five ioctls), openvmm (the same and DR7 by TDCALL, and all again if DR6 has "
-	  "a breakpoint), or batch (one ioctl that the stand-in alone has)", 0 },
+	  "how to read the registers: mmap (default), ioctl, mshv (the host driver's "
+	  "five ioctls), openvmm (the same plus DR7 by TDCALL, and all again if DR6 "
+	  "reports a breakpoint), or batch (a single ioctl of the stand-in)", 0 },
 	{ "verify", 'v', "WHAT", OPTION_ARG_OPTIONAL,
-	  "compare each snapshot with the five ioctls and with what the guest wrote "
-	  "(all, default), or with the latter alone (guest), for an L1 that writes the "
+	  "compare each snapshot with the five ioctls and with the guest's writes (all, "
+	  "default), or only with the guest's writes (guest), for an L1 that writes the "
 	  "registers", 0 },
 	{ "reentered", KEY_REENTERED, NULL, 0,
-	  "the host driver enters the L2 again before it returns: compare only registers "
-	  "that were written too shortly before the exit for that", 0 },
+	  "for a host driver that enters the L2 again before it returns: compare only "
+	  "registers that were written too recently for another entry", 0 },
 	{ "enter", KEY_ENTER, "MODE", 0,
-	  "the run page's enter mode. On TDX only the lower nibble counts, at each entry: "
-	  "0 fast, 1 play idle, 2 idle thread. Default 0x20, as OpenVMM has it", 0 },
+	  "the run page's enter mode. On TDX only the lower nibble counts: 0 fast, "
+	  "1 play idle, 2 idle thread. Default 0x20, as in OpenVMM", 0 },
 	{ "bind", KEY_BIND, "CPU", 0,
 	  "bind to this CPU instead of the vCPU's: every exit is a miss", 0 },
 	{ "exclusive", KEY_EXCLUSIVE, "try", OPTION_ARG_OPTIONAL,
-	  "keep the breakpoint registers of each CPU from L1 meanwhile, or fail; with try, "
-	  "do without where that cannot be had", 0 },
-	{ "seed", KEY_SEED, "N", 0, "another seed, another hostile L2 (default 1)", 0 },
+	  "reserve the breakpoint registers of each CPU, so that L1 can't use them, or "
+	  "fail; with try, run without where that is not possible", 0 },
+	{ "seed", KEY_SEED, "N", 0, "random seed of the hostile L2 (default 1)", 0 },
 	{ "syscall", KEY_SYSCALL, NULL, 0,
 	  "make another system call between an exit and the read", 0 },
-	{ "min-misses", KEY_MIN_MISSES, "N", 0, "fewer misses are a failure", 0 },
+	{ "min-misses", KEY_MIN_MISSES, "N", 0, "fail if there are fewer than N misses", 0 },
 	{ "cost", KEY_COST, NULL, 0,
-	  "say how many ticks of the time stamp counter a read took, and all that is "
-	  "done at an exit", 0 },
+	  "print the time stamp counter ticks of a read, and of handling an exit", 0 },
 	{ "show", KEY_SHOW, "N", 0,
-	  "show the first N exits in the guest's loop, read in every way", 0 },
+	  "show the first N exits in the guest's loop, with each way to read them", 0 },
 	{ "tick", KEY_TICK, "USEC", 0,
-	  "interrupt the CPU so often (default 1000; 0: not at all)", 0 },
-	{ "max-misses", KEY_MAX_MISSES, "N", 0, "more misses are a failure", 0 },
+	  "interrupt the CPU every USEC microseconds (default 1000; 0: never)", 0 },
+	{ "max-misses", KEY_MAX_MISSES, "N", 0, "fail if there are more than N misses", 0 },
 	{ "signals", KEY_SIGNALS, "HZ", 0,
-	  "send each vCPU's thread so many handled signals a second (default 0)", 0 },
+	  "send each vCPU's thread HZ signals per second, which it handles (default 0)", 0 },
 	{ "allow-move", KEY_ALLOW_MOVE, NULL, 0,
-	  "the thread may be moved to another CPU: no exit happens there. Without this, "
-	  "a move is a failure", 0 },
-	{ "timeout", KEY_TIMEOUT, "SEC", 0, "give up after so long (default 120)", 0 },
+	  "allow a move of the thread to another CPU, where no exit happens. Without "
+	  "this, a move is a failure", 0 },
+	{ "timeout", KEY_TIMEOUT, "SEC", 0, "give up after SEC seconds (default 120)", 0 },
 	{ 0 },
 };
 
-/* Options that go together, or do not. */
+/* Reject options that do not go together. */
 static void check_options(struct argp_state *state)
 {
 	bool all = opt.verify && !opt.guest_only;
@@ -211,7 +210,7 @@ static void check_options(struct argp_state *state)
 			   "--read=mmap or ioctl");
 	if (opt.hits && opt.method >= READ_MSHV)
 		argp_error(state, "--hits wants --read=mmap or ioctl");
-	/* The ioctls read the CPU that the thread is on then. */
+	/* The ioctls read whichever CPU the thread is on. */
 	if (opt.allow_move && (all || opt.show))
 		argp_error(state, "--allow-move excludes --verify=all and --show");
 }
@@ -299,8 +298,8 @@ int main(int argc, char **argv)
 		.options = options,
 		.parser = parse_opt,
 		.doc = "Run an L2 VM on mshv_vtl's ABI and read its debug registers at its "
-		       "HW_INTERRUPT exits.\vExit status: 0 if all went well, 1 if "
-		       "anything did not, 2 for a wrong command line.",
+		       "HW_INTERRUPT exits.\vExit status: 0 on success, 1 on a failure, "
+		       "2 for a wrong command line.",
 	};
 	struct vcpu *vcpus;
 	uint64_t failures = 0;
@@ -322,7 +321,7 @@ int main(int argc, char **argv)
 		vcpus[i].cpu = opt.cpus[i];
 		vcpus[i].reader.fd = -1;
 		if (pthread_create(&vcpus[i].thread, NULL, vcpu_main, &vcpus[i]))
-			die("cannot make a thread");
+			die("cannot create a thread");
 	}
 	for (unsigned int i = 0; i < opt.nr_cpus; i++)
 		pthread_join(vcpus[i].thread, NULL);

@@ -16,7 +16,7 @@
 #define NR_REGS		5
 #define NR_RESULTS	5
 
-/* The first two are of the cache. */
+/* The first two read the cache. */
 enum read_method { READ_MMAP, READ_IOCTL, READ_MSHV, READ_BATCH, READ_OPENVMM };
 
 /* The command line. */
@@ -24,18 +24,18 @@ struct options {
 	unsigned int cpus[GUEST_VCPUS_MAX];
 	unsigned int nr_cpus;
 	uint64_t exits;
-	uint64_t hits;		/* 0, or stop after so many snapshots instead */
-	unsigned int guest;	/* GUEST_COUNTER or another */
+	uint64_t hits;		/* stop after this many snapshots instead; 0: off */
+	unsigned int guest;	/* GUEST_COUNTER and so on */
 	enum read_method method;
 	uint64_t show;
 	uint64_t min_misses, max_misses;
 	unsigned int enter;	/* the run page's enter_mode */
 	uint32_t exclusive;	/* 0, or a flag for tdx_drcache_open() */
 	int bind_cpu;		/* -1: the vCPU's own */
-	bool verify;		/* compare with what the guest wrote, */
+	bool verify;		/* compare with the guest's writes, */
 	bool guest_only;	/* and with nothing else */
 	bool reentered;		/* the host driver enters the L2 again by itself */
-	bool allow_move;	/* a vCPU's thread may be on another CPU */
+	bool allow_move;	/* a vCPU's thread may move to another CPU */
 	bool syscall;
 	bool cost;
 	unsigned int signal_hz;
@@ -49,32 +49,32 @@ struct cost {
 	uint64_t least, sum, n;
 };
 
-/* Where the guest is in its program; it tells what has been written so far. */
+/* The guest's position in its program, which tells what it has written so far. */
 struct position {
 	uint64_t rip, rbx;
 	uint64_t r[4];		/* R8 to R11 */
 };
 
-/* A register that is unlike, to be judged at the end; see judge_reentered(). */
+/* A register that differs, to be judged at the end; see judge_reentered(). */
 struct suspect {
 	uint64_t exit, rip, age, got, want;
 	unsigned int reg;
 	bool hwbp, late;
 };
 
-/* The registers line. Of @unwritten, @unwritten_dr6 are DR6. */
+/* Counts for the summary's registers line. @unwritten_dr6 is part of @unwritten. */
 struct verdict {
 	uint64_t compared, wrong, wrong_hwbp, unwritten, unwritten_dr6;
 };
 
-/* A vCPU, its thread's own. */
+/* A vCPU. Only its thread uses it. */
 struct vcpu {
 	unsigned int index, cpu;
 	pthread_t thread;
 	volatile struct mshv_vtl_run *run;
 	struct tdx_drcache_reader reader;
 	volatile uint64_t *data;
-	struct position entry;	/* where the L2 was entered last */
+	struct position entry;	/* position at the last entry */
 
 	uint64_t interrupts, other_exits, refused, cancelled, moved, signalled;
 	uint64_t results[NR_RESULTS];
@@ -140,8 +140,8 @@ void release_run_pages(void);
 uint64_t summarize(struct vcpu *v);
 
 /*
- * As the command line says; on a miss, by the host driver's ioctls. By mmap in place, as
- * a VMM does it, or the cost of a read would have that of a call.
+ * Read by the method of the command line; on a miss, by the host driver's ioctls. A read
+ * by mmap is inline, as in a VMM, so that its cost does not include a call.
  */
 static inline enum tdx_drcache_result
 read_regs(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_slot *s)

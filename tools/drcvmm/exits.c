@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Exits: a read at HW_INTERRUPT, and whatever the program wants at any other.
+ * Exits: read the registers at HW_INTERRUPT, and serve the program at any other.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,12 +22,12 @@
 #define REASON_EPT_VIOLATION	48
 #define REASON_PREEMPTION_TIMER	52
 
-/* TDX module 2.0: the entry failed, before or after an L2 ran. */
+/* TDX module 2.0: the entry failed before or after an L2 ran. */
 #define CLASS_L2_VM_ENTRY_FAILED	0x80001103u
 
 #define RFLAGS_TF		(1u << 8)
 #define RFLAGS_RF		(1u << 16)
-#define INTR_INFO_DB		0x80000301u	/* valid, hardware exception, 1 */
+#define INTR_INFO_DB		0x80000301u	/* valid, hardware exception, vector 1 */
 
 static void show_row(const char *how, enum tdx_drcache_result res,
 		     const struct tdx_drcache_slot *s)
@@ -41,7 +41,7 @@ static void show_row(const char *how, enum tdx_drcache_result res,
 	       (uint64_t)s->db[2], (uint64_t)s->db[3], (uint64_t)s->dr6);
 }
 
-/* One exit, read in all three ways. */
+/* Show one exit, read by each of the three methods. */
 static void show(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
 {
 	struct tdx_drcache_slot s;
@@ -87,7 +87,7 @@ static void on_interrupt(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
 	if (regs.flags & TDX_DRCACHE_L1_HWBP)
 		v->hwbp++;
 
-	/* Any breakpoint that the guest's DR6 has: which, and where. */
+	/* Each breakpoint that the guest's DR6 reports, with its address. */
 	if (regs.dr6 & 0xf)
 		v->breakpoints++;
 
@@ -103,12 +103,12 @@ static void on_interrupt(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
 		read_mshv(&local);
 		compare(v, &regs, &local);
 	}
-	/* After a miss the registers are what L1 has left since the exit. */
+	/* After a miss L1 may have changed the registers since the exit. */
 	if (res == TDX_DRCACHE_HIT)
 		judge(v, &regs);
 }
 
-/* The exit that each step of the exits program must bring. */
+/* The exit that each step of the exits program must cause. */
 static const struct {
 	unsigned int reason;
 	uint64_t qualification;
@@ -127,7 +127,7 @@ static const struct {
 	[GUEST_STEP_TRIPLE_FAULT] = { REASON_TRIPLE_FAULT, 0, 0 },
 };
 
-/* An exit by something that the exits program did. */
+/* Check an exit that the exits program caused, and go on. */
 static void on_step(struct vcpu *v, unsigned int reason)
 {
 	volatile struct tdx_l2_enter_guest_state *gs = &v->run->l2_enter_guest_state;
@@ -161,7 +161,7 @@ static void on_step(struct vcpu *v, unsigned int reason)
 		gs->rip += length;
 }
 
-/* The hostile program left, by whatever it did: go on behind it. */
+/* Handle any exit of the hostile program, and go on after it. */
 static void on_hostile(struct vcpu *v, uint64_t rax)
 {
 	volatile struct tdx_l2_enter_guest_state *gs = &v->run->l2_enter_guest_state;
@@ -179,13 +179,13 @@ static void on_hostile(struct vcpu *v, uint64_t rax)
 		gs->rip = gs->r15;
 		break;
 	case REASON_EXCEPTION:
-		/* A #DB that may be of the next instruction, and of any MOV DR. */
+		/* The #DB may be for the next instruction, and for any MOV DR. */
 		gs->rflags = (gs->rflags & ~RFLAGS_TF) | RFLAGS_RF;
 		write_l2(v, TDX_VMCS_GUEST_DR7, 0x400, UINT64_MAX);
 		break;
 	case REASON_TRIPLE_FAULT:
 	case REASON_INVALID_STATE | TDX_ENTRY_FAILURE:
-		/* The next VM has what this one had. */
+		/* Go on with the next VM. */
 		v->stopped = v->vm == TDX_L2_VM_MAX;
 		if (!v->stopped) {
 			v->vm++;
@@ -215,8 +215,8 @@ void on_exit_reason(struct vcpu *v, uint64_t min_tsc)
 	}
 
 	/*
-	 * A halt is over (mshv_tdx_halt_timer_post() of OHCL-Linux-Kernel 00d95ddb). No L2
-	 * was entered, so a hook need not have seen it, and the snapshot before is stale.
+	 * A halt ended (mshv_tdx_halt_timer_post() of OHCL-Linux-Kernel 00d95ddb). No L2
+	 * was entered, so a hook may not have seen it. The previous snapshot is stale.
 	 */
 	if (ran && rax == REASON_PREEMPTION_TIMER) {
 		v->cancelled++;
@@ -226,7 +226,7 @@ void on_exit_reason(struct vcpu *v, uint64_t min_tsc)
 		return;
 	}
 
-	/* Not an exit to capture at: there must be nothing to take for one. */
+	/* The hook does not capture this exit, so no snapshot may be valid. */
 	if (use_drcache &&
 	    (tdx_drcache_read(&v->reader, 0, rax, &regs) != TDX_DRCACHE_MISS_INVALID ||
 	     read_ioctl(v, 0, rax, &regs) != TDX_DRCACHE_MISS_INVALID))

@@ -1,25 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The verdict on a snapshot, from what the guest has written.
+ * Judge a snapshot by the guest's writes.
  *
  * A program's position (RIP, RBX, R8 to R11) tells how often it has written each
- * register since it began, and what. With the position at the last entry, which is
- * what the run page held when it was entered, it tells also which registers the guest
- * has written since. Those must be right in a snapshot. A register that the guest has
- * not written since may hold what L1 left there before the entry: the L2 ran with it,
- * and no flag can tell.
+ * register, and the values. The run page held the position at the last entry. Together
+ * the two positions tell which registers the guest has written since that entry. A
+ * snapshot must have these right. Any other register may hold what L1 left there before
+ * the entry: the L2 ran with it, and no flag can tell.
  *
- * The host driver may enter the L2 again before it returns, and then the last entry is
- * not the one that the VMM knows of. With --reentered a register counts as written only
- * if there was no time for another exit and entry since. The counter program stamps each
- * turn with the TSC; the age of a register is the time from the start of the turn that
- * wrote it to the snapshot. Without another entry in between that is the time an exit
- * takes, and a turn or two. With one it is this and the time from an exit to the next
- * entry, which is longer: L1 goes through the same exit, handles the interrupt and enters.
- * A LATE snapshot is taken after much of that; the time to the next entry is still longer
- * than a quarter of it. The least age seen is the measure of an exit. It is known when all
- * exits have been seen, so registers that are unlike wait until then. A busy machine makes
- * registers look older, and fewer are compared.
+ * The host driver may enter the L2 again before it returns, without the VMM's knowledge.
+ * With --reentered, a register counts as written only if no other exit and entry fit in
+ * since the write. The counter program stamps each turn with the TSC. The age of a
+ * register is the time from the start of the turn that wrote it to the snapshot. Without
+ * another entry, that is the time of an exit and a turn or two. Another entry adds the
+ * time from an exit to the next entry, which is longer: L1 takes the same exit, handles
+ * the interrupt and enters. Much of that time has passed when a LATE snapshot is taken,
+ * but the time to the next entry is still longer than a quarter of it. The least age
+ * measures an exit. It is known only at the end, so registers that differ wait until
+ * then. On a busy machine registers look older, and fewer are compared.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -29,8 +27,8 @@
 /* The value that the guest wrote to a register. */
 struct expected {
 	uint64_t value;
-	bool known;	/* it can be told */
-	bool written;	/* since the last entry */
+	bool known;	/* @value can be told */
+	bool written;	/* written since the last entry */
 };
 
 void get_position(struct vcpu *v, struct position *pos)
@@ -43,7 +41,7 @@ void get_position(struct vcpu *v, struct position *pos)
 	};
 }
 
-/* Is the guest where its registers are known? */
+/* True if the guest's registers are known at this position. */
 bool in_loop(const struct position *pos)
 {
 	uint64_t rip = pos->rip;
@@ -52,7 +50,7 @@ bool in_loop(const struct position *pos)
 	case GUEST_COUNTER:
 		return rip >= table->counter_inc && rip < table->counter_end;
 	case GUEST_BREAKPOINT:
-		/* What is behind the loop is the #DB handler. */
+		/* The #DB handler follows the loop. */
 		return rip >= table->bp_loop;
 	case GUEST_HOSTILE:
 		return rip >= table->hostile_loop && rip < table->hostile_end;
@@ -62,8 +60,8 @@ bool in_loop(const struct position *pos)
 }
 
 /*
- * How often a program that writes a register once a turn has done so: @loop is its first
- * instruction, @mov the one that writes. An instruction before RIP has run.
+ * Number of writes so far to a register that the program writes once per turn. @loop is
+ * the loop's first instruction, @mov the writing one. Instructions before RIP have run.
  */
 static uint64_t turns_done(const struct position *pos, uint64_t loop, uint64_t mov)
 {
@@ -77,7 +75,7 @@ static uint64_t counter_writes(const struct position *pos, unsigned int i)
 	return turns_done(pos, table->counter_inc, table->counter_mov[i]);
 }
 
-/* Where it is not yet in its loop the guest may have written DR0, but nothing else. */
+/* Before its loop the guest may have written DR0, but nothing else. */
 static uint64_t breakpoint_writes(const struct position *pos, unsigned int i)
 {
 	switch (i) {
@@ -92,7 +90,7 @@ static uint64_t breakpoint_writes(const struct position *pos, unsigned int i)
 	}
 }
 
-/* A value of the guest's own for each register, vCPU and turn. */
+/* The guest's value, different for each register, vCPU and turn. */
 static uint64_t turn_value(struct vcpu *v, unsigned int i, uint64_t n)
 {
 	return v->data[GUEST_BASE0 / 8 + i] + n;
@@ -121,15 +119,15 @@ static void expect_breakpoint(struct vcpu *v, const struct position *pos,
 		want[i].written = n != breakpoint_writes(&v->entry, i);
 	}
 	want[0].value = GUEST_DATA + v->index * GUEST_DATA_SIZE + GUEST_VARIABLE;
-	/* There was no hit if L1 had left something else in DR0. */
+	/* There was no hit if L1 left another address in DR0. */
 	want[4].value = GUEST_DR6_ONES | !(breakpoint_writes(pos, 4) & 1);
 	want[4].known &= want[4].value == GUEST_DR6_ONES || got->db[0] == want[0].value;
 }
 
 /*
- * R8 to R11 have what is in DR0 to DR3, but for the instruction that writes one. A
- * value that has changed was written since the entry. The same value may have been
- * written again: that cannot be told. DR6 is the CPU's to write, too.
+ * R8 to R11 equal DR0 to DR3, except at the instruction that writes one. A value that
+ * changed was written since the entry. A second write of the same value can't be told.
+ * DR6 is not known: the CPU writes it too.
  */
 static void expect_hostile(struct vcpu *v, const struct position *pos,
 			   struct expected *want)
@@ -150,9 +148,9 @@ const char *not_compared(void)
 {
 	switch (opt.guest) {
 	case GUEST_HOSTILE:
-		return "DR6, and a register that was written the same value again";
+		return "DR6, and registers rewritten with the same value";
 	case GUEST_EXITS:
-		return "any register: this program's exits are checked instead";
+		return "any register; this program's exits are checked instead";
 	default:
 		return NULL;
 	}
@@ -166,7 +164,7 @@ static void mismatch(struct vcpu *v, uint64_t exit, uint64_t rip, unsigned int i
 	     " by %s", exit, rip, "01236"[i], got, method_names[opt.method], want, by);
 }
 
-/* With what the five ioctls say. */
+/* Compare a snapshot with the result of the five ioctls. */
 void compare(struct vcpu *v, struct tdx_drcache_slot *got, struct tdx_drcache_slot *local)
 {
 	for (unsigned int i = 0; i < NR_REGS; i++)
@@ -194,7 +192,7 @@ static void judge_written(struct vcpu *v, const struct suspect *s)
 	mismatch(v, s->exit, s->rip, s->reg, s->got, s->want, "what the guest wrote");
 }
 
-/* From the start of the turn in which the counter wrote register @i to the snapshot. */
+/* Time from the start of the turn that wrote register @i to the snapshot. */
 static uint64_t age_of(const struct position *pos, unsigned int i, uint64_t tsc)
 {
 	bool this_turn = counter_writes(pos, i) == pos->rbx;
@@ -202,7 +200,7 @@ static uint64_t age_of(const struct position *pos, unsigned int i, uint64_t tsc)
 		       pos->rip == table->counter_inc;
 	uint64_t start = pos->r[stamped && !this_turn];
 
-	/* A snapshot of before the register was written is of no age. */
+	/* A snapshot from before the write has no age. */
 	return tsc > start ? tsc - start : 0;
 }
 
@@ -215,7 +213,7 @@ static void measure(struct vcpu *v, const struct position *pos, uint64_t tsc)
 {
 	uint64_t age = tsc - pos->r[0];
 
-	/* Not between a turn's start and its stamp. */
+	/* Not valid between a turn's start and its stamp. */
 	if (pos->rip > table->counter_inc && pos->rip < table->counter_stamped)
 		return;
 	if (tsc > pos->r[0] && (!v->least_age || age < v->least_age))
@@ -224,7 +222,7 @@ static void measure(struct vcpu *v, const struct position *pos, uint64_t tsc)
 
 static void keep_suspect(struct vcpu *v, const struct suspect *s)
 {
-	/* Twice as long at each power of two. */
+	/* Double the array at each power of two. */
 	if (!(v->nr_suspects & (v->nr_suspects - 1))) {
 		v->suspects = realloc(v->suspects, sizeof(*s) *
 				      (v->nr_suspects ? 2 * v->nr_suspects : 1));
@@ -278,7 +276,7 @@ void judge(struct vcpu *v, struct tdx_drcache_slot *got)
 	}
 }
 
-/* When all exits have been seen. */
+/* Judge the registers set aside, after the last exit. */
 void judge_reentered(struct vcpu *v)
 {
 	for (uint64_t i = 0; i < v->nr_suspects; i++) {

@@ -4,12 +4,12 @@
  * with all segments at 0:
  *
  *	EBP	this vCPU's data area (guest.h)
- *	ESI	which program (guest.h)
+ *	ESI	the program (guest.h)
  *	ESP	its stack
  *
- * It goes to long mode with the page tables that the VMM has made, and runs the
- * program for ever. The table after the first jump tells the VMM where things
- * are, so that it can say from RIP what must be in the registers.
+ * It switches to long mode with the page tables that the VMM made, and runs the
+ * program forever. The table after the first jump tells the VMM the addresses of
+ * instructions, so that it can derive the registers' contents from RIP.
  */
 #include "guest.h"
 
@@ -56,8 +56,8 @@ long_mode:
 	je	hostile
 
 /*
- * counter: RBX counts; DRn is n's base in the data area plus RBX, and DR6 has
- * RBX in B3-B0. R8 is the TSC at the start of this turn, R9 that of the one before.
+ * counter: RBX counts turns. DRn is its base in the data area plus RBX, and DR6 has
+ * RBX in B3-B0. R8 is the TSC at the start of this turn, R9 at the start of the last.
  */
 counter:
 counter_inc:
@@ -94,7 +94,7 @@ counter_end:
 
 /*
  * breakpoint: DR0 watches writes to a variable. Each turn loads DR1 to DR3 as counter
- * does, clears DR6, spins, writes the variable, which is a #DB, and spins with B0 set.
+ * does, clears DR6, spins, writes the variable, which raises #DB, and spins with B0 set.
  */
 breakpoint:
 	lea	GUEST_VARIABLE(%rbp), %rax
@@ -131,9 +131,9 @@ bp_write:
 bp_end:
 
 /*
- * exits: one instruction for each exit that the emulator knows, then some
- * spinning for interrupts, until the VMM asks for the last one. RBX is the step,
- * R15 where to go on after a step that has no instruction length.
+ * exits: one instruction for each kind of exit that the emulator makes, then a spin
+ * for interrupts, until the VMM asks for the last exit. RBX is the step, R15 the
+ * address at which to go on after a step that reports no instruction length.
  */
 exits:
 	mov	$GUEST_STEP_CPUID, %ebx
@@ -180,9 +180,9 @@ exits:
 	ud2
 
 /*
- * hostile: what is of no use to an L2 but to do harm, in random order. R8 to R11 are
- * what is in DR0 to DR3, but for the instruction that writes it. R12 is the random
- * number, R14 the stack, R15 where to go on after what cannot go on by itself.
+ * hostile: harmful instructions in random order. R8 to R11 equal DR0 to DR3, except at
+ * the instruction that writes one. R12 is the random number, R14 the stack, R15 the
+ * address at which to go on after an instruction that can't complete.
  */
 	.macro	random			/* RAX */
 	mov	%r12, %rax
@@ -197,7 +197,7 @@ exits:
 	mov	%r12, %rax
 	.endm
 
-	/* An address for a breakpoint: of the variable, of the loop, or any. */
+	/* An address for a breakpoint: the variable's, the loop's, or any. */
 	.macro	address
 	random
 	test	$0x700, %eax
@@ -266,7 +266,7 @@ hostile_dr6:
 	mov	%eax, %eax
 	mov	%rax, %db6
 	jmp	hostile_loop
-hostile_dr7:				/* with general detect, one time in two */
+hostile_dr7:				/* with general detect, every other time */
 	random
 	mov	%eax, %eax
 	mov	%rax, %db7
@@ -386,9 +386,9 @@ hostile_actions:
 	.quad	hostile_nasty, hostile_nasty, hostile_dr7, hostile_touch
 
 /*
- * #DB: count it and go on; DR6 stays as it is. The hostile program, which alone has
- * something in R14, has breakpoints anywhere, also such that are hit before the
- * instruction: off, and not again here.
+ * #DB: count it and go on, leaving DR6 alone. Only the hostile program sets R14. Its
+ * breakpoints may be anywhere, even on instructions, where they would be hit again on
+ * return. So turn them off and set RF.
  */
 on_db:
 	test	%r14, %r14

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Constants that the L2 image and the VMM share. Addresses are guest physical, and
- * linear: the L2 maps its memory at the same addresses.
+ * Constants that the L2 image and the VMM share. Guest physical addresses equal linear
+ * ones: the L2 maps its memory one to one.
  */
 #ifndef GUEST_H
 #define GUEST_H
@@ -9,17 +9,17 @@
 #define GUEST_IMAGE		0x1000
 #define GUEST_TABLE		0x1008
 #define GUEST_MAGIC		0x3257454956524554
-/* The data areas, of GUEST_DATA_SIZE bytes, one a vCPU. */
+/* The data areas, of GUEST_DATA_SIZE bytes, one per vCPU. */
 #define GUEST_DATA		0x4000
 #define GUEST_DATA_SIZE		0x100
 #define GUEST_VCPUS_MAX		32
 #define GUEST_PML4		0x8000
 #define GUEST_PDPT		0x9000
 #define GUEST_PD		0xa000
-/* The stacks, of a page, one a vCPU. */
+/* The stacks, of one page, one per vCPU. */
 #define GUEST_STACKS		0x10000
 #define GUEST_MEMORY		0x200000
-/* Mapped by the L2, and not there. */
+/* Mapped by the L2, but beyond its memory. */
 #define GUEST_BEYOND		0x400000
 
 /* Programs. */
@@ -38,13 +38,13 @@
 #define GUEST_SEED		0x30
 #define GUEST_VARIABLE		0x40
 
-/* DR6's bits that read as one. */
+/* The bits of DR6 that read as one. */
 #define GUEST_DR6_ONES		0xffff0ff0
-/* DR0 on, 8 bytes, writes. */
+/* DR0 enabled, 8 bytes, writes. */
 #define GUEST_DR7		0x00090703
 #define GUEST_SPIN		30000
 
-/* GUEST_STOP: the hostile program dies, by this or that. */
+/* GUEST_STOP: how the hostile program dies. */
 #define GUEST_STOP_FAULT	1
 #define GUEST_STOP_CONTROL	2
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The ways to read the L2's registers.
+ * The methods to read the L2's registers.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,7 +19,7 @@ uint64_t *dr_of(struct tdx_drcache_slot *s, unsigned int i)
 	return (uint64_t *)(i == 4 ? &s->dr6 : &s->db[i]);
 }
 
-/* By one of the host driver's ioctls. */
+/* Read one register by the host driver's ioctl. */
 uint64_t read_one(unsigned int i)
 {
 	struct hv_register_assoc reg = { .name = reg_names[i] };
@@ -30,7 +30,7 @@ uint64_t read_one(unsigned int i)
 	return reg.value[0];
 }
 
-/* By five of them. */
+/* Read all by five ioctls. */
 void read_mshv(struct tdx_drcache_slot *s)
 {
 	s->flags = 0;
@@ -38,7 +38,7 @@ void read_mshv(struct tdx_drcache_slot *s)
 		*dr_of(s, i) = read_one(i);
 }
 
-/* By the stand-in's own, that gives all at once. */
+/* Read all by one ioctl that only the stand-in has. */
 static void read_batch(struct tdx_drcache_slot *s)
 {
 	struct mshv_vtl_emul_debugregs r;
@@ -51,9 +51,9 @@ static void read_batch(struct tdx_drcache_slot *s)
 }
 
 /*
- * As OpenVMM built with gdb does at each HW_INTERRUPT exit: run_vp() in
+ * Read as OpenVMM built with gdb does at each HW_INTERRUPT exit: run_vp() in
  * openhcl/virt_mshv_vtl/src/processor/tdx/mod.rs asks debug_regs() for all six, and
- * handle_debug_exception() in processor/mod.rs does so again if DR6 has one of B0-B3
+ * handle_debug_exception() in processor/mod.rs asks again if DR6 has one of B0-B3 set
  * (openvmm 1488a37b).
  */
 static void read_openvmm(struct vcpu *v, struct tdx_drcache_slot *s)
@@ -66,7 +66,7 @@ static void read_openvmm(struct vcpu *v, struct tdx_drcache_slot *s)
 	}
 }
 
-/* As after a reset, on this CPU: another L2 may have run there. */
+/* Reset the registers on this CPU, where another L2 may have run. */
 void reset_dr(void)
 {
 	for (unsigned int i = 0; i < NR_REGS; i++) {
@@ -84,7 +84,7 @@ void reset_dr(void)
 	}
 }
 
-/* By the cache's ioctl. */
+/* Read by the cache's ioctl. */
 enum tdx_drcache_result
 read_ioctl(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_slot *s)
 {
@@ -111,7 +111,7 @@ read_ioctl(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_sl
 	return TDX_DRCACHE_HIT;
 }
 
-/* As the command line says, if that is not by mmap. */
+/* Read by the command line's method, unless that is mmap. */
 enum tdx_drcache_result
 read_by_ioctls(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_slot *s)
 {
@@ -131,7 +131,7 @@ read_by_ioctls(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcach
 	return TDX_DRCACHE_HIT;
 }
 
-/* A field of the L2's VMCS, on this CPU. */
+/* Write a field of the L2's VMCS on this CPU. */
 void write_l2(struct vcpu *v, uint32_t field, uint64_t val, uint64_t mask)
 {
 	struct mshv_tdcall call = {
@@ -147,7 +147,7 @@ void write_l2(struct vcpu *v, uint32_t field, uint64_t val, uint64_t mask)
 		die("TDG.VP.WR of %#x: %#" PRIx64, field, (uint64_t)call.rax);
 }
 
-/* DR7 is not shared: only TDG.VP.RD has the L2's. */
+/* Read DR7 by TDG.VP.RD, the only way: L1 and the L2 don't share it. */
 uint64_t read_dr7(struct vcpu *v)
 {
 	struct mshv_tdcall call = {

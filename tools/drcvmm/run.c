@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A vCPU: its state at first, and the loop that runs it.
+ * A vCPU: its initial state, and the loop that runs it.
  */
 #include <inttypes.h>
 #include <sched.h>
@@ -20,16 +20,16 @@
 #define FX_MXCSR		24
 
 /*
- * In exit_info.rax before the ioctl. The host driver overwrites it before each entry
- * (OHCL-Linux-Kernel 00d95ddb, drivers/hv/mshv_vtl_main.c, presets 0x1120 << 32), so
- * when it is still there nothing has run from this run page. Of a class at which no L2
- * ran, and with a low half that this class never has.
+ * Value of exit_info.rax before the ioctl. The host driver overwrites it before each
+ * entry (OHCL-Linux-Kernel 00d95ddb, drivers/hv/mshv_vtl_main.c, presets 0x1120 << 32).
+ * If it is still there, nothing has run from this run page. Its class means that no L2
+ * ran, and its low half never occurs with that class.
  */
 #define RAX_UNTOUCHED	((uint64_t)TDX_CLASS_PENDING_INTERRUPT << TDX_CLASS_SHIFT | 0x64726376)
 
-/* With --allow-move: every online CPU's run page, else NULL. */
+/* The run page of every online CPU with --allow-move, else NULL. */
 static volatile struct mshv_vtl_run *run_pages[CPU_SETSIZE];
-/* Held while one of the run pages is not cancelled. */
+/* Held while a run page is not cancelled. */
 static pthread_mutex_t enter_lock = PTHREAD_MUTEX_INITIALIZER;
 
 extern const char guest_image[], guest_image_end[];
@@ -41,7 +41,7 @@ static volatile struct mshv_vtl_run *map_run_page(unsigned int cpu)
 	return page == MAP_FAILED ? NULL : page;
 }
 
-/* Have #DB exit. */
+/* Make #DB exit to L1. */
 static void intercept_db(struct vcpu *v)
 {
 	write_l2(v, TDX_VMCS_EXCEPTION_BITMAP, 1 << 1, 1 << 1);
@@ -53,7 +53,7 @@ void setup_vcpu(struct vcpu *v)
 
 	for (unsigned int i = 0; i < sizeof(run->l2_enter_guest_state); i++)
 		((volatile uint8_t *)&run->l2_enter_guest_state)[i] = 0;
-	/* The page outlives a VMM: one that halted would leave the next one halted. */
+	/* The page outlives a VMM, which may have left the halted flag set. */
 	run->cancel = 0;
 	run->flags = 0;
 	run->offload_flags = 0;
@@ -71,16 +71,16 @@ void setup_vcpu(struct vcpu *v)
 	v->data = (uint64_t *)(memory + GUEST_DATA + v->index * GUEST_DATA_SIZE);
 	v->data[GUEST_STOP / 8] = 0;
 	v->data[GUEST_SEED / 8] = (opt.seed * GUEST_VCPUS_MAX + v->index) * 4 + v->vm;
-	/* One of three handles its own #DBs no more. */
+	/* In one of the three VMs #DB exits. */
 	if (opt.guest == GUEST_EXITS || (opt.guest == GUEST_HOSTILE && v->vm == 2))
 		intercept_db(v);
-	/* Kernel-like addresses; another for each register and each vCPU. */
+	/* Kernel-like addresses, different for each register and vCPU. */
 	for (unsigned int i = 0; i < 4; i++)
 		v->data[GUEST_BASE0 / 8 + i] = 0xffff800000000000 |
 			(uint64_t)(i + 1) << 40 | (uint64_t)v->index << 36;
 }
 
-/* Interrupts that end the L2's runs: a timer on this CPU. */
+/* Start a timer on this CPU, whose interrupts make the L2 exit. */
 static int start_tick(void)
 {
 	const struct timespec ts = { 0, opt.tick_us * 1000L };
@@ -92,7 +92,7 @@ static int start_tick(void)
 	return fd;
 }
 
-/* A periodic timerfd that has expired is armed again by read() alone. */
+/* Only read() rearms a periodic timerfd that has expired. */
 static void rearm_tick(int fd)
 {
 	uint64_t expired;
@@ -109,7 +109,7 @@ static void on_signal(int sig)
 	signals_handled++;
 }
 
-/* Handled signals to this thread. */
+/* Send this thread signals, which it handles. */
 static timer_t start_signals(void)
 {
 	const struct sigaction act = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
@@ -127,9 +127,9 @@ static timer_t start_signals(void)
 }
 
 /*
- * The thread runs the L2 of the CPU that it is on. Let only its own be entered: on any
- * other CPU the ioctl returns at once. Every time, since a host driver may clear
- * @cancel when it has seen it.
+ * The ioctl enters the L2 of the CPU that the thread is on. Cancel all others, so that
+ * it returns at once elsewhere. Do so before each entry: a host driver may clear
+ * @cancel once it has seen it.
  */
 static void cancel_others(struct vcpu *v)
 {
@@ -189,14 +189,14 @@ static time_t now(void)
 	return ts.tv_sec;
 }
 
-/* Ask a program that ends by itself to do so, when it has had its exits. */
+/* After the wanted exits, ask a program that ends by itself to do so. */
 static bool had_enough(struct vcpu *v)
 {
 	uint64_t n = opt.hits ? v->results[TDX_DRCACHE_HIT] : v->interrupts;
 	uint64_t wanted = opt.hits ? opt.hits : opt.exits;
 
 	if (opt.guest == GUEST_HOSTILE) {
-		/* Each of the three VMs has its part, and dies. */
+		/* Each of the three VMs runs its share of the exits, and dies. */
 		if (n >= wanted * v->vm / TDX_L2_VM_MAX)
 			v->data[GUEST_STOP / 8] = v->vm == TDX_L2_VM_MAX ?
 						  GUEST_STOP_CONTROL : GUEST_STOP_FAULT;
@@ -233,26 +233,26 @@ static void run(struct vcpu *v, int tick)
 	}
 }
 
-/* Advice for a vCPU that does not bind with --exclusive; "" if there is none. */
+/* Advice on failure to bind with --exclusive; "" if there is none. */
 static const char *exclusive_advice(int err)
 {
 	switch (err) {
 	case ENOSPC:
-		return " (L1 has a breakpoint that may run there: end the debugger or perf that "
-		       "has it, or use --exclusive=try)";
+		return " (L1 has a breakpoint that may run there: stop the debugger or perf that "
+		       "set it, or use --exclusive=try)";
 	case EBUSY:
-		return " (another VMM has the vCPU; or a debugger is connected to kgdb, then use "
+		return " (another VMM has the vCPU; or a debugger is connected to kgdb: then use "
 		       "--exclusive=try)";
 	case EOPNOTSUPP:
 		return " (if drcstat info has no exclusive feature, use --exclusive=try)";
 	case EINVAL:
-		return " (if the tdx_drcache that is loaded is too old, use --exclusive=try)";
+		return " (the loaded tdx_drcache may be too old: use --exclusive=try)";
 	default:
 		return "";
 	}
 }
 
-/* Advice for a vCPU that does not bind; "" if there is none. */
+/* Advice on failure to bind; "" if there is none. */
 static const char *bind_advice(int err)
 {
 	if (err == ENOENT)
@@ -292,7 +292,7 @@ void *vcpu_main(void *arg)
 	setup_vcpu(v);
 	if (use_drcache)
 		bind_vcpu(v);
-	/* When L1 can leave nothing there any more, if that is so. */
+	/* Only now: an exclusive vCPU's registers are out of L1's reach by here. */
 	reset_dr();
 	if (opt.tick_us)
 		tick = start_tick();
@@ -315,7 +315,7 @@ void *vcpu_main(void *arg)
 	return NULL;
 }
 
-/* With --allow-move, before any vCPU runs. Touching an offline CPU's page is SIGBUS. */
+/* For --allow-move, before any vCPU runs. An offline CPU's page raises SIGBUS. */
 void map_run_pages(void)
 {
 	FILE *f = fopen("/sys/devices/system/cpu/online", "re");
@@ -323,7 +323,7 @@ void map_run_pages(void)
 
 	if (!f)
 		die("/sys/devices/system/cpu/online: %s", strerror(errno));
-	/* As 0-3,6. */
+	/* A list such as 0-3,6. */
 	while (fscanf(f, "%u", &first) == 1) {
 		if (fscanf(f, "-%u", &last) != 1)
 			last = first;
@@ -334,7 +334,7 @@ void map_run_pages(void)
 	fclose(f);
 }
 
-/* When all vCPUs are done: the next VMM finds none cancelled. */
+/* Clear all cancels after the last vCPU, for the next VMM. */
 void release_run_pages(void)
 {
 	for (unsigned int cpu = 0; cpu < CPU_SETSIZE; cpu++)
@@ -367,7 +367,7 @@ void setup_memory(void)
 	if (!ioctl(vtl_fd, MSHV_VTL_EMUL_SET_MEMORY, &mem))
 		return;
 	if (errno == ENOTTY)
-		die("this /dev/mshv is not the stand-in's: its L2's memory is not drcvmm's to give");
+		die("this /dev/mshv is not the stand-in's: drcvmm can't set its L2's memory");
 	die("MSHV_VTL_EMUL_SET_MEMORY: %s%s", strerror(errno),
 	    errno == EBUSY ? " (another VMM is running)" : "");
 }

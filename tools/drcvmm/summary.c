@@ -38,14 +38,14 @@ static void print_stats(struct vcpu *v)
 		fail(v, "the kernel says that the vCPU is %sexclusive", exclusive ? "" : "not ");
 	if (exclusive && s.l1_hwbp)
 		fail(v, "L1 had breakpoints while the vCPU was exclusive");
-	/* Where the return hook was not sure, it cannot tell that the entry was refused. */
+	/* The return hook can count a refused entry as missed, if it is not sure. */
 	if (opt.verify && s.refused + s.missed < v->refused)
 		fail(v, "the kernel counts %" PRIu64 " refused entries and %" PRIu64
 		     " missed, the VMM %" PRIu64 " refused", (uint64_t)s.refused,
 		     (uint64_t)s.missed, v->refused);
 }
 
-/* Less the cost of reading the clock. */
+/* Print a cost, less that of reading the clock. */
 static void print_cost(const char *what, const struct cost *c)
 {
 	uint64_t clock = clock_cost();
@@ -70,7 +70,7 @@ static void print_verdict(const struct vcpu *v)
 		printf("  not compared with what the guest wrote: %s\n", not_compared());
 }
 
-/* Print it. Returns the number of failures. */
+/* Print the summary of a vCPU. Returns the number of failures. */
 uint64_t summarize(struct vcpu *v)
 {
 	uint64_t hits = v->results[TDX_DRCACHE_HIT], misses = v->interrupts - hits;
@@ -107,7 +107,7 @@ uint64_t summarize(struct vcpu *v)
 		     opt.max_misses);
 	if (opt.verify && opt.guest < GUEST_EXITS && v->in_loop < v->interrupts / 2)
 		fail(v, "only %" PRIu64 " exits were in the guest's loop", v->in_loop);
-	/* Where L1 has left its own address in DR0, there is none to hit. */
+	/* If L1 left its own address in DR0, there is no breakpoint to hit. */
 	if (opt.verify && opt.guest == GUEST_BREAKPOINT && !v->verdict.unwritten &&
 	    (!v->breakpoints || v->breakpoints == v->interrupts))
 		fail(v, "the breakpoint was never hit, or always");

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * bench native: nanoseconds of a read by the reader, and of an ioctl that does
- * nothing, on the machine that it runs on. Needs no device: the slot is a page of
- * its own, and the ioctl one that fails. Median, least and most of RUNS runs.
+ * bench native: measure a read by the reader and an empty ioctl on this machine, in
+ * nanoseconds: median, least and most of RUNS runs. Needs no device: the slot is a
+ * page of its own, and the ioctl fails.
  *
- * bench bound N: bind to CPUs 0 to N - 1 and say what that, an exit on CPU 0, and
- * its reads take, in ticks; drcache_count.ko has the exits.
+ * bench bound N: bind to CPUs 0 to N - 1, and measure binding, an exit on CPU 0, and
+ * its reads, in ticks. drcache_count.ko makes the exits.
  *
- * bench files N: bind N files, observers but for one a CPU, map each, and say what
- * that takes in ticks and in memory.
+ * bench files N: bind and map N files, one owner per CPU and observers otherwise, and
+ * measure that in ticks and in memory.
  */
 #include <sched.h>
 #include <stdbool.h>
@@ -23,7 +23,7 @@
 #define BATCHES		10
 #define BATCH		100
 #define EXITS		"/sys/module/drcache_count/parameters/exit"
-/* What drcache_count.ko's last exits have. */
+/* RAX of drcache_count.ko's last exits. */
 #define EXIT_RAX	0x110000000001
 
 static struct tdx_drcache_reader *readers;
@@ -105,7 +105,7 @@ static int native(void)
 	return EXIT_SUCCESS;
 }
 
-/* Of one of BATCH calls, in the quickest of BATCHES batches. */
+/* Measure one of BATCH calls, in the quickest of BATCHES batches. */
 static void ticks(const char *what, void (*fn)(void))
 {
 	uint64_t start, t, least = UINT64_MAX;
@@ -120,7 +120,7 @@ static void ticks(const char *what, void (*fn)(void))
 	printf("%s\t%.2f\n", what, (double)least / BATCH);
 }
 
-/* Ticks of it. */
+/* Bind and map one file. Returns the ticks it takes. */
 static uint64_t bind_one(unsigned int i, uint32_t cpu, uint32_t flags)
 {
 	uint64_t start = tdx_drcache_tsc();
@@ -160,7 +160,7 @@ static int bound(unsigned int n)
 	return EXIT_SUCCESS;
 }
 
-/* Of /proc/meminfo, in KiB. */
+/* Free memory from /proc/meminfo, in KiB. */
 static long mem_free(void)
 {
 	FILE *f = fopen("/proc/meminfo", "r");

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What drcstat reads out of numbers: DR6 with its two bits that say something when
- * they are clear, and names.
+ * Test how drcstat decodes numbers: names, and DR6 with its two active-low bits.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +36,7 @@ static void want_changed(const struct vcpu *v, bool db, bool dr6, const char *wh
 {
 	if (db_changed(v, 1) == db && dr6_changed(v) == dr6 && !db_changed(v, 0))
 		return;
-	printf("%s: changed is told wrong\n", what);
+	printf("%s: reports changes wrongly\n", what);
 	bad = 1;
 }
 
@@ -103,7 +102,7 @@ int main(void)
 	want_string("host", host_name(TDX_DRCACHE_HOST_EMULATED), "emulated");
 	if (exit_class(0x110200000030) != 0x1102 || exit_reason(0x110200000030) != 48 ||
 	    vm_index(TDX_DRCACHE_VALID | 3 << TDX_DRCACHE_VM_SHIFT) != 3) {
-		puts("RAX or the flags are taken apart wrong");
+		puts("RAX or the flags are decoded wrongly");
 		bad = 1;
 	}
 	return bad ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * drcbind [OPTION]... CPU: bind to a vCPU as its owner, say what came of it, and
+ * drcbind [OPTION]... CPU: bind to a vCPU as its owner, print the result, and
  * leave.
  *
  *   --hold      stay until killed
- *   --exclusive keep the CPU's breakpoint registers from L1
- *   --observe   as an observer instead
- *   --run-page  give a run page, which is none
- *   --exit RAX  the same, and write into it that an L2 left with RAX
- *   --syscalls  when bound, say what a system call takes, in ticks
- *   --late      the same of an ioctl that looks like one that enters the L2
- *   --wait      observe instead, until the owner has had an exit captured
- *   --info      bind nothing; say what GET_INFO does
+ *   --exclusive reserve the CPU's breakpoint registers
+ *   --observe   bind as an observer instead
+ *   --run-page  pass an ordinary page as the run page
+ *   --exit RAX  the same, and write to it that an L2 exited with RAX
+ *   --syscalls  when bound, print the cost of a system call in ticks
+ *   --late      the same, for an ioctl that looks like one that enters the L2
+ *   --wait      observe instead, until an exit of the owner is captured
+ *   --info      bind nothing; print the result of GET_INFO
  */
 #include <getopt.h>
 #include <stdbool.h>
@@ -37,8 +37,8 @@ static int print_info(void)
 }
 
 /*
- * Of getppid(), or of the ioctl on drcache_count.ko's device, in the quickest of
- * ten batches of a hundred.
+ * Measure getppid(), or the ioctl on drcache_count.ko's device, in the quickest of ten
+ * batches of a hundred.
  */
 static void print_syscalls(int fd)
 {
@@ -61,7 +61,7 @@ static void print_syscalls(int fd)
 	       (unsigned long long)least % 100);
 }
 
-/* For at most ten seconds. */
+/* Wait for at most ten seconds. */
 static int wait_for_owner(int cpu)
 {
 	struct tdx_drcache_reader r;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * l1bp CPU: keep a hardware breakpoint of L1's on a CPU until killed, as perf
- * would.
+ * l1bp CPU: keep a hardware breakpoint of L1 on a CPU until killed, as perf does.
  */
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>

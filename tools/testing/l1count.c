@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * l1count CPU: L1's own hardware breakpoints on a CPU, as perf has them: one that is
- * hit counts once, those that are not do not count, and when they are gone nothing
- * is hit. What an L2 leaves in the debug registers must not matter.
+ * l1count CPU: test L1's own hardware breakpoints on a CPU, set by perf. Each hit counts
+ * once, breakpoints that are not hit do not count, and once removed none is hit. Values
+ * that an L2 leaves in the debug registers must not matter.
  */
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
@@ -63,7 +63,7 @@ int main(int argc, char **argv)
 			return EXIT_FAILURE;
 		}
 	}
-	/* One alone: QEMU counts others again that were hit before (10.0). */
+	/* Hit only one: QEMU 10.0 counts others again that were hit before. */
 	for (j = 0; j < HITS; j++)
 		variables[0] = j;
 	for (i = 0; i < BREAKPOINTS; i++) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * ptyrun COMMAND [ARGUMENT]...: run a command on a terminal of its own, and copy what
- * it writes there to standard output. Exits as the command does. As script(1), which
- * busybox has not; wants devpts.
+ * ptyrun COMMAND [ARGUMENT]...: run a command on a terminal of its own, and copy its
+ * output to standard output. Exits with the command's status. Replaces script(1), which
+ * busybox lacks; needs devpts.
  */
 #include <pty.h>
 #include <stdio.h>
@@ -30,7 +30,7 @@ int main(int argc, char **argv)
 		perror(argv[1]);
 		_exit(127);
 	}
-	/* EIO when the command has closed it. */
+	/* Fails with EIO once the command has closed the terminal. */
 	while ((n = read(fd, buf, sizeof(buf))) > 0)
 		if (write(STDOUT_FILENO, buf, n) != n)
 			return EXIT_FAILURE;

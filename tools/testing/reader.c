@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * The reader library on slots in memory: what it makes of whatever is in one, and
- * that it takes no torn snapshot from a writer that comes between any two of its
- * loads or instructions, or runs beside it. And what it opens, on a device that is
- * none. Built as C and as C++, for the header is for both.
+ * Test the reader library on slots in memory: its result for any contents, and that it
+ * returns no torn snapshot when a writer comes between any two of its loads or
+ * instructions, or runs in parallel. Also test opening, on a fake device. Built as C
+ * and as C++, because the header serves both.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +20,7 @@
 #include <unistd.h>
 #include <linux/tdx_drcache.h>
 
-/* Loads of a slot so far; the hook gets the number of those before. */
+/* Loads of a slot so far. The hook is passed the number before its own. */
 static unsigned int loads;
 static void (*load_hook)(unsigned int nr);
 
@@ -35,18 +35,18 @@ static void before_load(void)
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
-/* A device, while @on. */
+/* A fake device, in place of the real one while @on. */
 static struct {
 	bool on;
 	int opened, mapped;
-	uint32_t known;			/* flags of BIND */
+	uint32_t known;			/* known flags of BIND */
 	int error, exclusive_error;	/* errno of BIND; with BIND_EXCLUSIVE, if not 0 */
 	uint32_t tried[4];		/* flags of each BIND */
 	unsigned int binds;
 	struct tdx_drcache_header *page;
 } fake;
 
-/* Of a file that the kernel would not give. */
+/* A descriptor that the kernel would not return. */
 #define FAKE_FD		1000
 
 static int test_open(const char *path, int flags)
@@ -70,7 +70,7 @@ static int fake_bind(const struct tdx_drcache_bind *bind)
 	if (bind->size != sizeof(*bind) || fake.binds == ARRAY_SIZE(fake.tried))
 		abort();
 	fake.tried[fake.binds++] = bind->flags;
-	/* What a module without the flag does with it. */
+	/* A module that does not know a flag rejects it. */
 	if (bind->flags & ~fake.known)
 		return -EINVAL;
 	if (bind->flags & TDX_DRCACHE_BIND_EXCLUSIVE) {
@@ -130,14 +130,14 @@ static int test_munmap(void *addr, size_t length)
 
 #define RAX	0x110000000001ull
 
-/* Of a read that meets no publish, and of a publish. */
+/* Number of loads in a read that meets no publish, and of stores in a publish. */
 #define LOADS	10u
 #define STORES	10u
 
-/* A reader that does not give up by itself is stopped after so many loads. */
+/* Stops a reader that does not give up by itself. */
 #define TOO_MANY	(2 * LOADS * TDX_DRCACHE_READ_RETRIES)
 
-/* Publishes beside a reader, each of which a read meets. */
+/* Publishes in parallel with a reader; a read meets each one. */
 #define PUBLISHES	1000
 
 static int bad;
@@ -150,7 +150,7 @@ static void want(const char *what, long is, long wanted)
 	bad = 1;
 }
 
-/* The @nr-th store of the kernel's drcache_slot_publish(); @n tells each register. */
+/* The @nr-th store of the kernel's drcache_slot_publish(); @n sets each register. */
 static void store(struct tdx_drcache_slot *slot, uint64_t n, unsigned int nr)
 {
 	switch (nr) {
@@ -226,7 +226,7 @@ static void mix_stores(unsigned int nr)
 		store(&hooked_slot, 2000, done++);
 }
 
-/* On to the next order of loads and stores; 0 after the last. */
+/* Advance to the next order of loads and stores; 0 after the last. */
 static int mix_next(void)
 {
 	unsigned int i = STORES;
@@ -239,7 +239,7 @@ static int mix_next(void)
 	return 1;
 }
 
-/* A publish and a read, in each order that their ten stores and ten loads can have. */
+/* A publish and a read, in every order of their ten stores and ten loads. */
 static void interleaved(void)
 {
 	unsigned int orders = 0;
@@ -252,7 +252,7 @@ static void interleaved(void)
 		done = 0;
 		want("interleaved", hooked_read(&s, mix_stores), TDX_DRCACHE_HIT);
 		want("interleaved: torn", !is_whole(&s), 0);
-		/* Before the read is new, after it is old. */
+		/* A publish before the read gives the new snapshot, one after it the old. */
 		if (!before[STORES - 1])
 			want("interleaved: before", s.tsc, 2000);
 		else if (before[0] == LOADS)
@@ -286,7 +286,7 @@ static void end_odd(unsigned int nr)
 		hooked_slot.seq++;
 }
 
-/* Retries end, and not too early. */
+/* A reader stops retrying, but not too early. */
 static void retries(void)
 {
 	struct tdx_drcache_slot s;
@@ -320,7 +320,7 @@ static void invalidate(unsigned int nr)
 		__atomic_store_n(&hooked_slot.flags, 0, __ATOMIC_RELAXED);
 }
 
-/* Before flags is loaded there is no snapshot, from then on it is the whole one. */
+/* Invalidating before flags is loaded gives no snapshot, later the whole one. */
 static void invalidated(void)
 {
 	for (invalidate_at = 0; invalidate_at < LOADS; invalidate_at++) {
@@ -338,7 +338,7 @@ static void invalidated(void)
 
 #define TRAP_FLAG "0x100"
 
-/* After each instruction from set_trap() to clear_trap() a SIGTRAP comes. */
+/* Each instruction from set_trap() to clear_trap() raises SIGTRAP. */
 static void set_trap(void)
 {
 	/* Below the red zone. */
@@ -362,7 +362,7 @@ static void on_trap(int sig)
 		publish(&stepped_slot, 2000);
 }
 
-/* Publish after the first instruction, the second, and so on until there are no more. */
+/* Publish after the first instruction, then after the second, and so on to the last. */
 static void stepped(void)
 {
 	struct tdx_drcache_reader r;
@@ -390,14 +390,14 @@ static void stepped(void)
 		before += s.tsc == 1000;
 		after += s.tsc == 2000;
 	}
-	/* There are more instructions than loads; both must have come. */
+	/* Publishes must have come both before and after the snapshot was taken. */
 	want("stepped: few", before < 5 || after < 10, 0);
 }
 
 static struct tdx_drcache_slot busy_slot;
 static int stop;
 
-/* Let the other thread run. On a busy core sched_yield() would wait for a turn of all. */
+/* Let the other thread run. On a busy core sched_yield() waits for every other task. */
 static void rest(void)
 {
 	struct timespec ts = { 0, 1000 };
@@ -405,26 +405,26 @@ static void rest(void)
 	nanosleep(&ts, NULL);
 }
 
-/* Wait until the reader has done @n more loads, or a few more. */
+/* Wait until the reader has done at least @n more loads. */
 static void wait_for_loads(unsigned int n)
 {
 	unsigned int from;
 
-	/* The reader's next loads see what was stored before. */
+	/* The reader's next loads see all stores before this. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	from = __atomic_load_n(&loads, __ATOMIC_ACQUIRE);
 	while (__atomic_load_n(&loads, __ATOMIC_ACQUIRE) - from <= n)
 		rest();
 }
 
-/* Each publish stops before one of its stores until there was a load. */
+/* Stop each publish before one of its stores until there was a load. */
 static void *writer(void *arg)
 {
 	unsigned int n, nr;
 
 	(void)arg;
 	for (n = 1; n <= PUBLISHES; n++) {
-		/* The read that met the last publish ends, and another begins. */
+		/* Let the read that met the last publish end, and another begin. */
 		wait_for_loads(2 * LOADS + n % LOADS);
 		for (nr = 0; nr < STORES; nr++) {
 			if (nr == 1 + n % (STORES - 1))
@@ -462,7 +462,7 @@ static void one_slot(void)
 	want("late", tdx_drcache_read(&r, 0, RAX, &s), TDX_DRCACHE_HIT);
 }
 
-/* Two threads: each publish is met, whatever the load. */
+/* Two threads: a read meets each publish, whatever the machine's load. */
 static void busy(void)
 {
 	struct tdx_drcache_reader r;
@@ -500,14 +500,14 @@ static void busy(void)
 #define EXCLUSIVE	TDX_DRCACHE_BIND_EXCLUSIVE
 #define TRY_EXCLUSIVE	TDX_DRCACHE_OPEN_TRY_EXCLUSIVE
 
-/* BIND fails with @error, with EXCLUSIVE with @exclusive_error. */
+/* Make BIND fail with @error, or with @exclusive_error if it has EXCLUSIVE. */
 static void set_errors(int error, int exclusive_error)
 {
 	fake.error = error;
 	fake.exclusive_error = exclusive_error;
 }
 
-/* Open with @flags: that gives @err, after BINDs with @first and with @second. */
+/* Open with @flags must return @err, after BINDs with @first and with @second. */
 static void opened(const char *what, uint32_t flags, int err, unsigned int binds,
 		   uint32_t first, uint32_t second)
 {
@@ -540,14 +540,14 @@ static void exclusive(void)
 	opened("observer", OBSERVE, 0, 1, OBSERVE, 0);
 	opened("exclusive", EXCLUSIVE, 0, 1, EXCLUSIVE, 0);
 	opened("try", TRY_EXCLUSIVE, 0, 1, EXCLUSIVE, 0);
-	/* An observer has none, and is not let in as if it had. */
+	/* An observer can't be exclusive, and must not fall back silently. */
 	opened("try, observer", TRY_EXCLUSIVE | OBSERVE, -EINVAL, 1, EXCLUSIVE | OBSERVE, 0);
 	for (i = 0; i < ARRAY_SIZE(without); i++) {
 		set_errors(0, without[i]);
 		opened("strict", EXCLUSIVE, -without[i], 1, EXCLUSIVE, 0);
 		opened("fall back", TRY_EXCLUSIVE, 0, 2, EXCLUSIVE, 0);
 		opened("fall back, with both", TRY_EXCLUSIVE | EXCLUSIVE, 0, 2, EXCLUSIVE, 0);
-		/* It was something else, which the second tells. */
+		/* EXCLUSIVE was not the cause; the second BIND returns the errno. */
 		set_errors(without[i], 0);
 		opened("not exclusive's", TRY_EXCLUSIVE, -without[i], 2, EXCLUSIVE, 0);
 		set_errors(ENXIO, without[i]);
@@ -596,7 +596,7 @@ int main(void)
 	stepped();
 	if (!bad)
 		busy();
-	/* Where there is a device this may be bound; it must not be for a bad CPU. */
+	/* A real device may exist here, but BIND must fail for a bad CPU. */
 	want("open", tdx_drcache_open(&r, UINT32_MAX, 0, NULL, TDX_DRCACHE_BIND_OBSERVE) < 0, 1);
 	tdx_drcache_close(&r);
 	return bad ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * tdx_emul from outside: what its TDCALL takes and returns, through /dev/mshv with an L2 of
- * the tests' own, and through tdcall_raw where no host driver would ask. Wants
- * tdx_emul, mshv_vtl_emul and tdcall_raw loaded.
+ * Test tdx_emul from outside: operands and results of its TDCALL, through /dev/mshv with
+ * an L2 of the tests' own, and through tdcall_raw for calls that no host driver makes.
+ * Needs tdx_emul, mshv_vtl_emul and tdcall_raw loaded.
  */
 #include <fcntl.h>
 #include <sched.h>
@@ -36,10 +36,10 @@
 #define INFO_HARD_EXCEPTION	0x300u
 #define VECTOR_UD		6
 #define VECTOR_GP		13
-/* Of Linux's local APIC timer; LOCAL_TIMER_VECTOR in asm/irq_vectors.h. */
+/* Linux's local APIC timer: LOCAL_TIMER_VECTOR in asm/irq_vectors.h. */
 #define VECTOR_TIMER		0xec
 
-/* Where it is in the L2. */
+/* The address of @symbol in the L2. */
 static uint64_t at(const char *symbol)
 {
 	return L2_IMAGE + (symbol - code);
@@ -77,7 +77,7 @@ static int pin(unsigned int cpu)
 	return sched_setaffinity(0, sizeof(set), &set);
 }
 
-/* A VTL with memory on one CPU, and a timer that ends each run of its L2. */
+/* A VTL with memory, on one CPU, and a timer that ends each run of its L2. */
 struct vtl {
 	int fd, timer;
 	uint8_t *memory;
@@ -120,7 +120,7 @@ static void fill_memory(struct vtl *vtl)
 		pd[i] = (uint64_t)i << 21 | 0x83;
 }
 
-/* Have the L2 of VM @vm start at @rip, in real mode. */
+/* Start the L2 of VM @vm at @rip, in real mode. */
 static void start_at(struct vtl *vtl, unsigned int vm, uint64_t rip)
 {
 	volatile struct mshv_vtl_run *run = vtl->run;
@@ -137,7 +137,7 @@ static void start_at(struct vtl *vtl, unsigned int vm, uint64_t rip)
 	*(volatile uint32_t *)&run->fx_state[24] = 0x1f80;
 }
 
-/* Likewise in long mode. */
+/* Start a program in long mode. */
 static void start_long(struct vtl *vtl, const char *program)
 {
 	start_at(vtl, 1, at(code_boot));
@@ -172,14 +172,14 @@ static int enter(struct vtl *vtl)
 	uint64_t expired;
 	int flags = fcntl(vtl->timer, F_GETFL);
 
-	/* It is armed again by a read. */
+	/* A read rearms the timer. */
 	fcntl(vtl->timer, F_SETFL, flags | O_NONBLOCK);
 	if (read(vtl->timer, &expired, sizeof(expired)) < 0 && errno != EAGAIN)
 		return -1;
 	return ioctl(vtl->fd, MSHV_VTL_RETURN_TO_LOWER_VTL);
 }
 
-/* Until it exits by something else than an interrupt. */
+/* Enter until the L2 exits on anything but an interrupt. */
 static int enter_until(struct vtl *vtl, uint32_t reason)
 {
 	for (unsigned int i = 0; i < 1000; i++) {
@@ -200,7 +200,7 @@ static int tdcall(struct vtl *vtl, struct mshv_tdcall *call, uint64_t leaf, uint
 	return ioctl(vtl->fd, MSHV_VTL_TDCALL, call);
 }
 
-/* TDG.VP.WR of all that @mask has; the status. */
+/* TDG.VP.WR of the bits in @mask. Returns the status. */
 static uint64_t write_field(struct vtl *vtl, uint64_t field, uint64_t val, uint64_t mask)
 {
 	struct mshv_tdcall call = { .r8 = val, .r9 = mask };
@@ -235,7 +235,7 @@ FIXTURE_TEARDOWN(l2)
 	emul_knob("exit_class", 0x1100);
 }
 
-/* The valid bit and type 0; a vector that a device or the timer has. */
+/* The valid bit, type 0, and the vector of a device or the timer. */
 TEST_F(l2, an_interrupt_has_its_vector)
 {
 	const unsigned int classes[] = { 0x1100, 0x1102, 0 };
@@ -258,7 +258,7 @@ TEST_F(l2, an_interrupt_has_its_vector)
 	EXPECT_LT(0, timer);
 }
 
-/* And the interrupt is still there for L1 to take. */
+/* The interrupt stays pending, for L1 to take. */
 TEST_F(l2, an_interrupt_is_left_to_l1)
 {
 	uint64_t expired;
@@ -269,7 +269,7 @@ TEST_F(l2, an_interrupt_is_left_to_l1)
 			ASSERT_EQ(0, enter(&self->vtl));
 		} while ((self->vtl.run->exit_info.r9 & 0xff) != VECTOR_TIMER);
 	}
-	/* A tick that L1 did not take would be no expiry. */
+	/* If L1 had not taken the tick, the timer would not have expired. */
 	usleep(2000);
 	ASSERT_EQ(sizeof(expired), read(self->vtl.timer, &expired, sizeof(expired)));
 	EXPECT_LE(1, expired);
@@ -284,7 +284,7 @@ TEST_F(l2, cs_of_real_mode)
 	EXPECT_EQ(0, self->vtl.run->exit_info.r13);
 }
 
-/* The access rights have L at bit 13. */
+/* Bit 13 of the access rights is L. */
 TEST_F(l2, cs_of_long_mode)
 {
 	start_long(&self->vtl, code_sti_hlt);
@@ -294,7 +294,7 @@ TEST_F(l2, cs_of_long_mode)
 	EXPECT_EQ(1ull << 32, self->vtl.run->exit_info.r11);
 }
 
-/* #GP(L2_BAD_SELECTOR) cannot be delivered, as the IDT is not there. */
+/* #GP(L2_BAD_SELECTOR) can't be delivered: there is no IDT. */
 TEST_F(l2, vectoring_has_its_error_code)
 {
 	start_long(&self->vtl, code_gp);
@@ -318,12 +318,12 @@ TEST_F(l2, exceptions_that_l1_asks_for)
 	self->vtl.run->l2_enter_guest_state.rip = at(code_ud);
 	ASSERT_EQ(0, enter_until(&self->vtl, REASON_EXCEPTION));
 	EXPECT_EQ(INFO_VALID | INFO_HARD_EXCEPTION | VECTOR_UD, self->vtl.run->exit_info.r9);
-	/* A #MC is the host's. */
+	/* #MC belongs to the host. */
 	EXPECT_EQ(TDX_STATUS_FIELD_NOT_WRITABLE,
 		  write_field(&self->vtl, bitmap, 1 << 18, 1 << 18));
 }
 
-/* Entry RCX; also by tdcall_raw. */
+/* Through the host driver here; the raw tests below use tdcall_raw. */
 TEST_F(l2, entry_rcx_is_checked)
 {
 	start_at(&self->vtl, 0, at(code_real_spin));
@@ -352,7 +352,7 @@ TEST_F(l2, entry_rcx_is_checked)
 	EXPECT_EQ(TDX_STATUS_OPERAND_INVALID | TDX_OPERAND_RCX, self->vtl.run->exit_info.rax);
 }
 
-/* No L2 ran: its state is as it was, and of an exit there is nothing. */
+/* No L2 ran: its state is unchanged, and there is no exit information. */
 TEST_F(l2, entry_failed_before_an_l2_ran)
 {
 	start_long(&self->vtl, code_spin);
@@ -375,7 +375,7 @@ TEST_F(l2, entry_failed_after_an_l2_ran)
 	ASSERT_EQ(0, enter_until(&self->vtl, REASON_INTERRUPT));
 	ASSERT_EQ(0, emul_knob("entry_failed", -1));
 	self->vtl.run->l2_enter_guest_state.rbx = 5;
-	/* An interrupt that is pending already leaves it no time. */
+	/* A pending interrupt may end the run before its first instruction. */
 	for (unsigned int i = 0; i < 100 && self->vtl.run->l2_enter_guest_state.rbx == 5; i++) {
 		ASSERT_EQ(0, enter(&self->vtl));
 		EXPECT_EQ(0x800011038000ffffull, self->vtl.run->exit_info.rax);
@@ -386,7 +386,7 @@ TEST_F(l2, entry_failed_after_an_l2_ran)
 		  self->vtl.run->exit_info.r13);
 }
 
-/* Each n-th, as entry_failed says. */
+/* Every n-th entry fails, where n is the parameter entry_failed. */
 TEST_F(l2, entry_failed_counts)
 {
 	unsigned int failed = 0;
@@ -400,7 +400,7 @@ TEST_F(l2, entry_failed_counts)
 	EXPECT_EQ(10, failed);
 }
 
-/* Run code_efer: RBX. */
+/* Run code_efer. Returns RBX. */
 static uint64_t set_efer(struct vtl *vtl, uint64_t efer)
 {
 	start_long(vtl, code_efer);
@@ -410,7 +410,7 @@ static uint64_t set_efer(struct vtl *vtl, uint64_t efer)
 	return vtl->run->l2_enter_guest_state.rbx;
 }
 
-/* Each time the L2 starts anew, in real mode. */
+/* Reset the L2 to real mode. */
 static int reset(struct vtl *vtl)
 {
 	munmap((void *)vtl->run, PAGE);
@@ -429,11 +429,11 @@ TEST_F(l2, efer)
 		uint64_t then;
 	} cases[] = {
 		{ now, 1, now },
-		/* LMA is the CPU's. */
+		/* The CPU maintains LMA. */
 		{ now & ~EFER_LMA, 1, now },
 		{ now | EFER_SCE, 1, now | EFER_SCE },
 		{ now | EFER_NXE | EFER_SCE, 1, now | EFER_NXE | EFER_SCE },
-		/* Not with paging on. */
+		/* LME can't change with paging on. */
 		{ now & ~EFER_LME, 2, now },
 		{ now | EFER_SVME, 2, now },
 		{ now | 1 << 13, 2, now },
@@ -456,7 +456,7 @@ TEST_F(l2, efer)
 	}
 }
 
-/* An instruction that is served without an exit is stepped through like any other. */
+/* An instruction emulated without an exit single-steps like any other. */
 TEST_F(l2, efer_in_single_step)
 {
 	gate(&self->vtl, 1, at(code_on_step), 0);
@@ -466,7 +466,7 @@ TEST_F(l2, efer_in_single_step)
 	EXPECT_EQ(DR6_BS, self->vtl.run->l2_enter_guest_state.r10 & DR6_BS);
 }
 
-/* An event that an exit kept from being delivered is L1's to inject again. */
+/* L1 must inject again an event whose delivery an exit interrupted. */
 static int inject_again(struct vtl *vtl)
 {
 	uint64_t r10 = vtl->run->exit_info.r10;
@@ -478,10 +478,10 @@ static int inject_again(struct vtl *vtl)
 }
 
 /*
- * A #DB whose handler's first instruction is another one, for ever, on a stack of its own.
- * It should be one whose delivery is another, which a processor that does not intercept
- * it never ends (CVE-2015-8104); but QEMU 10.0.2 aborts at a data breakpoint that is
- * hit in the delivery of an exception (bql_lock_impl: !bql_locked()).
+ * A #DB whose handler's first instruction raises another one, forever, on its own stack.
+ * The delivery itself should raise it: without interception the processor would then
+ * never leave the loop (CVE-2015-8104). But QEMU 10.0.2 aborts when the delivery of an
+ * exception hits a data breakpoint (bql_lock_impl: !bql_locked()).
  */
 TEST_F_TIMEOUT(l2, a_storm_of_debug_exceptions_is_interrupted, 20)
 {
@@ -500,7 +500,7 @@ TEST_F_TIMEOUT(l2, a_storm_of_debug_exceptions_is_interrupted, 20)
 	/* The handler's first instruction never ran. */
 	EXPECT_EQ(0, *hits);
 	EXPECT_EQ(0, self->vtl.run->l2_enter_guest_state.rbx);
-	/* And it goes on where it is not hit. */
+	/* The L2 goes on where the breakpoint is not hit. */
 	ASSERT_EQ(0, write_field(&self->vtl, TDX_MD_L2_VMCS(1, TDX_VMCS_GUEST_DR7), 0x400, ~0u));
 	for (unsigned int i = 0; i < 1000 && !*hits; i++) {
 		ASSERT_EQ(0, enter_until(&self->vtl, REASON_INTERRUPT));
@@ -509,7 +509,7 @@ TEST_F_TIMEOUT(l2, a_storm_of_debug_exceptions_is_interrupted, 20)
 	EXPECT_LT(0, *hits);
 }
 
-/* As OHCL does at start, of VM 1, and OpenVMM later. */
+/* OHCL writes these at startup, for VM 1, and OpenVMM later. */
 TEST_F(l2, fields_keep_what_is_written)
 {
 	const struct {
@@ -531,10 +531,10 @@ TEST_F(l2, fields_keep_what_is_written)
 		}
 		EXPECT_EQ(cases[i].val, read_field(&self->vtl, cases[i].field));
 	}
-	/* By bits. */
+	/* The mask selects bits. */
 	EXPECT_EQ(0, write_field(&self->vtl, cases[7].field, ~0ull, 4));
 	EXPECT_EQ(0x407, read_field(&self->vtl, cases[7].field));
-	/* Not a page's address; a bit that there is not. */
+	/* Not the address of a page; a bit that does not exist. */
 	EXPECT_EQ(TDX_STATUS_FIELD_VALUE_NOT_VALID,
 		  write_field(&self->vtl, cases[0].field, 0x123456001, ~0ull));
 	EXPECT_EQ(TDX_STATUS_FIELD_VALUE_NOT_VALID,
@@ -543,7 +543,7 @@ TEST_F(l2, fields_keep_what_is_written)
 		  write_field(&self->vtl, cases[0].field, 0, 0));
 }
 
-/* Where an L2 stopped right after STI, its interruptibility says so. */
+/* The interruptibility of an L2 that stopped right after STI shows it. */
 TEST_F(l2, interruptibility)
 {
 	uint64_t field = TDX_MD_L2_VMCS(1, TDX_VMCS_GUEST_INTERRUPTIBILITY);
@@ -582,14 +582,14 @@ TEST_F(l2, field_errors)
 		ASSERT_EQ(0, tdcall(&self->vtl, &call, leaf, dr7 | 1ull << 34));
 		EXPECT_EQ(TDX_STATUS_FIELD_ID_INCORRECT, call.rax);
 	}
-	/* A VM that there is not. */
+	/* A VM that does not exist. */
 	ASSERT_EQ(0, emul_knob("num_l2_vms", 2));
 	EXPECT_EQ(0, write_field(&self->vtl, TDX_MD_L2_VMCS(2, TDX_VMCS_GUEST_DR7), 0x400, ~0u));
 	EXPECT_EQ(TDX_STATUS_FIELD_ID_INCORRECT,
 		  write_field(&self->vtl, TDX_MD_L2_VMCS(3, TDX_VMCS_GUEST_DR7), 0x400, ~0u));
 }
 
-/* From the first to the last, each once. */
+/* The list has every field once, from the first to the last. */
 TEST_F(l2, fields_are_a_list)
 {
 	struct mshv_tdcall call = { 0 };
@@ -626,7 +626,7 @@ static int set_online(unsigned int cpu, bool on)
 	return ret == 1 ? 0 : -1;
 }
 
-/* An L2's state is not lost with its CPU. */
+/* An L2 keeps its state while its CPU is offline. */
 TEST(the_l2_stays_when_its_cpu_goes)
 {
 	struct vtl vtl;
@@ -648,13 +648,13 @@ TEST(the_l2_stays_when_its_cpu_goes)
 	for (unsigned int i = 0; i < 100 && vtl.run->l2_enter_guest_state.rbx == count; i++)
 		ASSERT_EQ(0, enter_until(&vtl, REASON_INTERRUPT));
 	EXPECT_LT(count, vtl.run->l2_enter_guest_state.rbx);
-	/* In real mode its code would count down here. */
+	/* In real mode the same code would count down here. */
 	EXPECT_EQ(rax, vtl.run->l2_enter_guest_state.rax);
 	EXPECT_EQ(0x209bull << 16 | 8, vtl.run->exit_info.rsi & 0xffffffff);
 	EXPECT_LE(at(code_spin), vtl.run->l2_enter_guest_state.rip);
 }
 
-/* By tdcall_raw, without a host driver and without any memory of an L2. */
+/* Registers of tdcall_raw; no host driver, and no memory of an L2. */
 enum { RAX, RCX, RDX, RBX, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15, REGS };
 
 #define MARK	0x5a5aull
@@ -695,7 +695,7 @@ static int raw_tdcall(uint64_t *regs, uint64_t rax, uint64_t rcx, uint64_t rdx)
 	return n == REGS ? 0 : -1;
 }
 
-/* An error leaves all registers but RAX. This counts those that it changed. */
+/* An error must change only RAX. Returns the number of other registers changed. */
 static unsigned int changed(const uint64_t *regs, uint64_t rcx, uint64_t rdx)
 {
 	unsigned int n = (regs[RCX] != rcx) + (regs[RDX] != rdx);
@@ -716,7 +716,7 @@ TEST_F(raw, rdx_is_aligned)
 		}
 		EXPECT_EQ(0, changed(self->regs, vm1, off));
 	}
-	/* It is looked at before RCX. */
+	/* TDG.VP.ENTER checks RDX before RCX. */
 	ASSERT_EQ(0, raw_tdcall(self->regs, TDX_LEAF_VP_ENTER, 0, 8));
 	EXPECT_EQ(TDX_STATUS_OPERAND_INVALID | TDX_OPERAND_RDX, self->regs[RAX]);
 	ASSERT_EQ(0, raw_tdcall(self->regs, TDX_LEAF_VP_ENTER, 0, 256));
@@ -745,7 +745,7 @@ static char read_svme(void)
 	return c;
 }
 
-/* SVM is on for an entry alone, and only if nobody else has it on. */
+/* SVM is on only during an entry, and only if nobody else has enabled it. */
 TEST_F(raw, svm_is_shared)
 {
 	const uint64_t vm1 = 1ull << TDX_ENTRY_VM_SHIFT;

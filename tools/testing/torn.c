@@ -2,13 +2,13 @@
 /*
  * torn [--ioctl] [--met N] CPU: observe a vCPU whose exits drcache_stress.ko makes, by
  * mmap or by GET_REGS, until reads have met N publishes (default: until SIGTERM), then
- * say what was seen. Ends at once if a snapshot is torn or older than the one before.
+ * print the counts. Stops at once if a snapshot is torn or older than the one before.
  * Exits with 1 then, and if there was no snapshot or too few publishes were met.
  *
- * A read meets a publish if it finds seq odd or changed. By mmap the loads of the
- * library tell. GET_REGS tells only if the module is built to (build_for slow), by the
- * number of its retries in bits 31:16 of flags, or by EAGAIN. With any module the
- * mapping tells that a publish overlapped the ioctl, which is longer than the read in it.
+ * A read meets a publish if it finds seq odd or changed. By mmap, the library's loads
+ * show it. GET_REGS shows it only if the module is built for that (build_for slow), by
+ * its number of retries in bits 31:16 of flags, or by EAGAIN. With any module the
+ * mapping shows that a publish overlapped the ioctl, which takes longer than its read.
  */
 #include <signal.h>
 #include <stdbool.h>
@@ -27,15 +27,15 @@ static unsigned int loads, tries;
 
 #include "../../kunit/stress.h"
 
-/* Of a read that meets no publish: each member once, and seq again. */
+/* Loads in a read that meets no publish: each member once, and seq again. */
 #define LOADS		10
 #define RETRIES_SHIFT	16
 
 struct counts {
 	unsigned long reads, hits, snapshots, torn, older;
 	unsigned long met, publishes;
-	unsigned long changed;		/* by mmap: it began after the read had */
-	unsigned long overlapped;	/* by ioctl: there was one while that ran */
+	unsigned long changed;		/* by mmap: publish began after the read */
+	unsigned long overlapped;	/* by ioctl: publish during the ioctl */
 };
 
 static volatile sig_atomic_t stop;
@@ -51,7 +51,7 @@ static uint32_t seq_now(const struct tdx_drcache_reader *r)
 	return __atomic_load_n(&r->slot->seq, __ATOMIC_ACQUIRE);
 }
 
-/* 0, or the negative errno of GET_REGS; @met: it met a publish. */
+/* Returns 0 or the negative errno of GET_REGS; @met is set if it met a publish. */
 static int read_by_ioctl(const struct tdx_drcache_reader *r, struct tdx_drcache_slot *s,
 			 struct counts *c, bool *met)
 {
@@ -91,7 +91,7 @@ static int read_by_mmap(const struct tdx_drcache_reader *r, struct tdx_drcache_s
 	}
 }
 
-/* Do all members tell of one exit? */
+/* True if all members belong to the same exit. */
 static bool is_whole(const struct tdx_drcache_slot *s)
 {
 	uint64_t rest = s->db[0] - stress_db(0, 0), n = rest >> 8 | rest << 56;
@@ -105,8 +105,8 @@ static bool is_whole(const struct tdx_drcache_slot *s)
 }
 
 /*
- * The reads that meet one publish count as one: a reader that runs while the writer
- * does not would meet the same one for as long. Is this another?
+ * True if this read meets another publish than the last. Reads that meet the same one
+ * count once: while the writer does not run, the reader meets it again and again.
  */
 static bool is_another(uint32_t seq)
 {
@@ -119,8 +119,8 @@ static bool is_another(uint32_t seq)
 }
 
 /*
- * Does the writer not run? Then the host may have one core for both, and is to give
- * it to the writer: sleep. A read that gives up has taken long.
+ * Sleep if the writer does not seem to run: the host may have one core for both CPUs.
+ * A read that gives up has taken long.
  */
 static void rest(bool news, bool gave_up)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /dev/tdx_drcache from user space: what the KUnit suites cannot see from inside
- * the kernel. Wants tdx_drcache and a host driver loaded; makes no exits of an L2.
+ * Test /dev/tdx_drcache from user space, for what the KUnit suites can't see from inside
+ * the kernel. Needs tdx_drcache and a host driver loaded; makes no exits of an L2.
  */
 #include <fcntl.h>
 #include <linux/hw_breakpoint.h>
@@ -38,7 +38,7 @@ static int do_bind(int fd, uint32_t cpu, uint32_t flags)
 	return ioctl(fd, TDX_DRCACHE_BIND, &bind);
 }
 
-/* Try to unload the module: 0, or the errno. */
+/* Try to unload the module. Returns 0 or the errno. */
 static int unload(void)
 {
 	return syscall(SYS_delete_module, "tdx_drcache", O_NONBLOCK) ? errno : 0;
@@ -68,7 +68,7 @@ TEST_F(dev, open_needs_cap_sys_admin)
 
 	ASSERT_GE(pid, 0);
 	if (!pid) {
-		/* Root's mode bits would do; root's capability is gone. */
+		/* Without root's capabilities the mode bits apply. */
 		if (setresuid(1, 1, 1))
 			_exit(1);
 		_exit(open(TDX_DRCACHE_DEV, O_RDONLY) < 0 && errno == EACCES ? 0 : 2);
@@ -76,7 +76,7 @@ TEST_F(dev, open_needs_cap_sys_admin)
 	ASSERT_EQ(waitpid(pid, &status, 0), pid);
 	EXPECT_EQ(status, 0);
 
-	/* Mode bits that let anybody in do not. */
+	/* Mode bits that admit everyone do not suffice. */
 	ASSERT_EQ(chmod(TDX_DRCACHE_DEV, 0666), 0);
 	pid = fork();
 	ASSERT_GE(pid, 0);
@@ -152,13 +152,13 @@ TEST_F(dev, mapping_stays_read_only)
 	EXPECT_EQ(mprotect(p, PAGE, PROT_READ), 0);
 	q = mremap(p, PAGE, 2 * PAGE, MREMAP_MAYMOVE);
 	EXPECT_EQ(q, MAP_FAILED);
-	/* Nor does it become dumpable: that would put registers into a core file. */
+	/* It can't become dumpable, which would put registers into a core file. */
 	EXPECT_EQ(madvise(p, PAGE, MADV_DODUMP), -1);
 	EXPECT_EQ(errno, EINVAL);
 	munmap(p, PAGE);
 }
 
-/* As the kernel shows it: "dd" of VmFlags is VM_DONTDUMP. */
+/* In VmFlags of smaps, "dd" is VM_DONTDUMP. */
 TEST_F(dev, mapping_is_not_dumped)
 {
 	char line[256], start[32];
@@ -204,7 +204,7 @@ TEST_F(dev, read_write_file_maps_no_wider)
 	close(fd);
 }
 
-/* A child has the file, which is bound, and not the mapping. */
+/* A child inherits the bound file, but not the mapping. */
 TEST_F(dev, fork)
 {
 	void *p;
@@ -231,7 +231,7 @@ TEST_F(dev, fork)
 	munmap(p, PAGE);
 }
 
-/* It has if the parent asked for that. 6.12 gives it, 7.3 does not. */
+/* MADV_DOFORK lets a child inherit the mapping in 6.12, but not in 7.3. */
 TEST_F(dev, fork_with_dofork)
 {
 	void *p;
@@ -250,7 +250,7 @@ TEST_F(dev, fork_with_dofork)
 	if (!pid) {
 		if (*(volatile uint32_t *)p != TDX_DRCACHE_MAGIC)
 			_exit(1);
-		/* To read only, as in the parent. */
+		/* The mapping stays read-only, as in the parent. */
 		_exit(mprotect(p, PAGE, PROT_READ | PROT_WRITE) && errno == EACCES ? 0 : 2);
 	}
 	ASSERT_EQ(waitpid(pid, &status, 0), pid);
@@ -271,14 +271,14 @@ TEST_F(dev, another_process_cannot_own)
 
 		if (!do_bind(fd, 0, 0) || errno != EBUSY)
 			_exit(1);
-		/* What failed to own may still observe. */
+		/* A file that failed to own may still observe. */
 		_exit(do_bind(fd, 0, TDX_DRCACHE_BIND_OBSERVE) ? 2 : 0);
 	}
 	ASSERT_EQ(waitpid(pid, &status, 0), pid);
 	EXPECT_EQ(status, 0);
 }
 
-/* The file that another process is handed over a socket is the same file. */
+/* A file passed to another process over a socket is the same file. */
 TEST_F(dev, passed_over_a_socket)
 {
 	char buf[CMSG_SPACE(sizeof(int))] = { 0 }, byte = 0;
@@ -299,7 +299,7 @@ TEST_F(dev, passed_over_a_socket)
 		if (recvmsg(sv[1], &msg, 0) != 1)
 			_exit(1);
 		memcpy(&other, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(other));
-		/* The sender has bound it, and is gone from it. */
+		/* The sender has bound the file, and closed its descriptor. */
 		if (!do_bind(other, 0, 0) || errno != EBUSY)
 			_exit(2);
 		_exit(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, other, 0) == MAP_FAILED ? 3 : 0);
@@ -315,7 +315,7 @@ TEST_F(dev, passed_over_a_socket)
 	close(other);
 	ASSERT_EQ(waitpid(pid, &status, 0), pid);
 	EXPECT_EQ(status, 0);
-	/* The last of its owners is gone. */
+	/* The last reference to the other file is gone. */
 	EXPECT_EQ(do_bind(self->fd, 0, 0), 0);
 }
 
@@ -323,7 +323,7 @@ TEST_F(dev, module_is_busy_while_in_use)
 {
 	void *p;
 
-	/* Open, bound, and with no more than a mapping left. */
+	/* The module is in use by an open file, a bound one, and a mapping alone. */
 	EXPECT_EQ(unload(), EWOULDBLOCK);
 	ASSERT_EQ(do_bind(self->fd, 0, 0), 0);
 	p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->fd, 0);
@@ -335,7 +335,7 @@ TEST_F(dev, module_is_busy_while_in_use)
 	munmap(p, PAGE);
 }
 
-/* An ioctl as a 32-bit process makes it. */
+/* Make an ioctl as a 32-bit process does. */
 static long ioctl32(int fd, unsigned int cmd, void *arg)
 {
 	long ret = 54;
@@ -360,7 +360,7 @@ TEST_F(dev, compat_caller)
 	int status;
 
 	ASSERT_NE(arg, MAP_FAILED);
-	/* Where the kernel has no 32-bit entry that is a SIGSEGV. */
+	/* Without a 32-bit entry in the kernel, this raises SIGSEGV. */
 	pid = fork();
 	ASSERT_GE(pid, 0);
 	if (!pid) {
@@ -375,7 +375,7 @@ TEST_F(dev, compat_caller)
 	EXPECT_EQ(ioctl32(self->fd, TDX_DRCACHE_GET_INFO, arg), 0);
 	EXPECT_EQ(arg->info.map_size, PAGE);
 	native_only = arg->info.hook == TDX_DRCACHE_HOOK_RETURN;
-	/* The page is as good a run page as any. */
+	/* Any page will do as the run page. */
 	arg->bind = (struct tdx_drcache_bind) {
 		.size = sizeof(arg->bind), .run_page = (uintptr_t)arg,
 	};
@@ -387,7 +387,7 @@ TEST_F(dev, compat_caller)
 	EXPECT_EQ(ioctl32(self->fd, _IO(TDX_DRCACHE_IOC_MAGIC, 99), arg), -ENOTTY);
 }
 
-/* The return hook cannot tell a halt timer's end from an exit with reason 52. */
+/* The return hook can't tell the end of a halt timer from an exit with reason 52. */
 TEST_F(dev, preemption_timer_reason)
 {
 	struct tdx_drcache_bind bind = { .size = sizeof(bind), .exit_reasons = 1ull << 52 };
@@ -404,13 +404,13 @@ TEST_F(dev, preemption_timer_reason)
 	}
 	EXPECT_EQ(ioctl(self->fd, TDX_DRCACHE_BIND, &bind), -1);
 	EXPECT_EQ(errno, EOPNOTSUPP);
-	/* That leaves nothing behind. */
+	/* The failed BIND leaves nothing behind. */
 	bind.exit_reasons = 0;
 	EXPECT_EQ(ioctl(self->fd, TDX_DRCACHE_BIND, &bind), 0);
 }
 
 /*
- * A halt that the host driver's timer ends: RAX is 52 as if an L2 had left, and none
+ * When the host driver's timer ends a halt, RAX is 52 as if an L2 had exited, but none
  * was entered.
  */
 TEST_F(dev, halt_is_no_exit)
@@ -440,7 +440,7 @@ TEST_F(dev, halt_is_no_exit)
 	ASSERT_EQ(ioctl(vtl, MSHV_VTL_EMUL_SET_MEMORY, &mem), 0);
 	run = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, vtl, 0);
 	ASSERT_NE(run, MAP_FAILED);
-	/* Every reason that it takes. */
+	/* Every reason that BIND accepts. */
 	bind.exit_reasons = ~(1ull << 33 | 1ull << 34 | 1ull << 41);
 	bind.run_page = (uintptr_t)run;
 	if (ioctl(self->fd, TDX_DRCACHE_BIND, &bind)) {
@@ -463,7 +463,7 @@ TEST_F(dev, halt_is_no_exit)
 	}
 	ASSERT_EQ(ioctl(self->fd, TDX_DRCACHE_GET_STATS, &stats), 0);
 	EXPECT_EQ(stats.published, 0);
-	/* It is not without a trace that these are none. */
+	/* The return hook counts each halt as filtered or missed. */
 	if (info.hook == TDX_DRCACHE_HOOK_RETURN)
 		EXPECT_EQ(stats.filtered + stats.missed, 10);
 	run->flags = 0;
@@ -472,7 +472,7 @@ TEST_F(dev, halt_is_no_exit)
 	close(mshv);
 }
 
-/* Of bind_and_fault(): the file, and that it did not wait. */
+/* The file that waits, for bind_and_fault(). */
 static int waiting_file;
 static volatile bool bind_returned;
 
@@ -488,8 +488,8 @@ static void *bind_and_fault(void *page)
 }
 
 /*
- * BIND with a run page that never comes: 'w' to @fd when BIND waits for it, 'r' if it
- * returns.
+ * BIND with a run page that never arrives. Writes 'w' to @fd when BIND waits for the
+ * page, 'r' if BIND returns.
  */
 static void __attribute__((noreturn)) bind_for_ever(int fd)
 {
@@ -516,7 +516,7 @@ static void __attribute__((noreturn)) bind_for_ever(int fd)
 		pause();
 }
 
-/* Does the child end within twenty seconds? Its status, or -1. */
+/* Wait twenty seconds for the child to end. Returns its status, or -1. */
 static int wait_long(pid_t pid)
 {
 	int status;
@@ -550,15 +550,15 @@ TEST_F_TIMEOUT(dev, run_page_that_never_comes, 120)
 	if (byte == 'r') {
 		kill(waiter, SIGKILL);
 		wait_long(waiter);
-		SKIP(return, "this kernel waits for no page that is pinned for long (6.1)");
+		SKIP(return, "this kernel does not wait for pages pinned for long (6.1)");
 	}
-	/* Others bind and close meanwhile. */
+	/* Others can bind and close meanwhile. */
 	other = fork();
 	ASSERT_GE(other, 0);
 	if (!other)
 		_exit(do_bind(self->fd, 0, TDX_DRCACHE_BIND_OBSERVE) || close(self->fd));
 	EXPECT_EQ(wait_long(other), 0);
-	/* Another BIND of the same file waits, too, and can be killed. */
+	/* A second BIND of the same file waits too, and can be killed. */
 	second = fork();
 	ASSERT_GE(second, 0);
 	if (!second)
@@ -567,14 +567,14 @@ TEST_F_TIMEOUT(dev, run_page_that_never_comes, 120)
 	EXPECT_EQ(waitpid(second, NULL, WNOHANG), 0);
 	kill(second, SIGKILL);
 	EXPECT_NE(wait_long(second), -1);
-	/* And so can the first. */
+	/* So can the first. */
 	kill(waiter, SIGKILL);
 	EXPECT_NE(wait_long(waiter), -1);
 	EXPECT_EQ(do_bind(waiting_file, 0, TDX_DRCACHE_BIND_OBSERVE), 0);
 	close(waiting_file);
 }
 
-/* The reader library, as far as it goes without an exit. */
+/* The reader library, as far as it can be tested without an exit. */
 TEST_F(dev, reader_library)
 {
 	struct tdx_drcache_reader r, other, observer;
@@ -594,7 +594,7 @@ TEST_F(dev, reader_library)
 	tdx_drcache_close(&r);
 }
 
-/* What the library makes of a slot, whatever is in it. */
+/* The library's result for a slot with any contents. */
 TEST(reader_contract)
 {
 	struct tdx_drcache_slot slot = {
@@ -628,7 +628,7 @@ FIXTURE_SETUP(exclusive)
 	if (self->observer < 0)
 		SKIP(return, "no " TDX_DRCACHE_DEV);
 	ASSERT_EQ(do_bind(self->observer, 0, TDX_DRCACHE_BIND_OBSERVE), 0);
-	/* As good a run page as any, for a hook that needs one. */
+	/* A run page for hooks that need one; any page will do. */
 	self->page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 			  -1, 0);
 	ASSERT_NE(self->page, MAP_FAILED);
@@ -640,7 +640,7 @@ FIXTURE_TEARDOWN(exclusive)
 	close(self->observer);
 }
 
-/* What GET_STATS has in flags, or -1. */
+/* Returns the flags of GET_STATS, or -1. */
 static int64_t stats_flags(int fd)
 {
 	struct tdx_drcache_stats stats = { .size = sizeof(stats), .flags = ~0u };
@@ -661,7 +661,7 @@ TEST_F(exclusive, features)
 	munmap(header, PAGE);
 }
 
-/* An owner's alone; and the library's own flag is unknown to the kernel. */
+/* Only an owner can be exclusive. The kernel does not know the library's own flag. */
 TEST_F(exclusive, flags)
 {
 	static const uint32_t wrong[] = {
@@ -678,14 +678,14 @@ TEST_F(exclusive, flags)
 		}
 		EXPECT_EQ(errno, EINVAL);
 	}
-	/* It is not bound by that. */
+	/* The failed calls have not bound the file. */
 	EXPECT_EQ(stats_flags(fd), -1);
 	EXPECT_EQ(errno, ENOTCONN);
 	EXPECT_EQ(do_bind(fd, 0, TDX_DRCACHE_BIND_OBSERVE), 0);
 	close(fd);
 }
 
-/* @size is the caller's: what one call leaves there has to do for the next. */
+/* The kernel leaves @size alone, so the next call can use the same struct. */
 TEST_F(exclusive, same_struct_twice)
 {
 	struct tdx_drcache_stats stats = { .size = sizeof(stats) };
@@ -699,7 +699,7 @@ TEST_F(exclusive, same_struct_twice)
 	}
 }
 
-/* While the owner is there: its file, or its mapping. */
+/* An observer sees the flag until the owner's file and mapping are gone. */
 TEST_F(exclusive, observer_is_told)
 {
 	struct tdx_drcache_reader owner;
@@ -720,13 +720,13 @@ TEST_F(exclusive, observer_is_told)
 	tdx_drcache_close(&owner);
 	EXPECT_EQ(stats_flags(self->observer), 0);
 
-	/* The next owner has nothing of it. */
+	/* The next owner is not exclusive. */
 	ASSERT_EQ(tdx_drcache_open(&owner, 0, 0, self->page, 0), 0);
 	EXPECT_EQ(stats_flags(self->observer), 0);
 	tdx_drcache_close(&owner);
 }
 
-/* A breakpoint of perf's, of a CPU; of the caller with -1. Returns its file, or -1. */
+/* Set a perf breakpoint on a CPU, or on the caller with -1. Returns its file, or -1. */
 static int perf_breakpoint(int cpu)
 {
 	static long variable;
@@ -742,7 +742,7 @@ static int perf_breakpoint(int cpu)
 		       PERF_FLAG_FD_CLOEXEC);
 }
 
-/* Can L1 have a breakpoint of the CPU? 0, or the errno. */
+/* Try to set a breakpoint of L1 on the CPU. Returns 0 or the errno. */
 static int try_breakpoint(int cpu)
 {
 	int fd = perf_breakpoint(cpu);
@@ -767,12 +767,12 @@ TEST_F(exclusive, no_breakpoint_for_l1)
 	tdx_drcache_close(&owner);
 	EXPECT_EQ(try_breakpoint(0), 0);
 	EXPECT_EQ(try_breakpoint(-1), 0);
-	/* All of them are back, for who wants them next. */
+	/* All slots are free again. */
 	ASSERT_EQ(tdx_drcache_open(&owner, 0, 0, self->page, TDX_DRCACHE_BIND_EXCLUSIVE), 0);
 	tdx_drcache_close(&owner);
 }
 
-/* A process that is stopped and has a watchpoint, as a debugger's has. Or -1. */
+/* Create a stopped process with a watchpoint, as a debugger does. Returns -1 on failure. */
 static pid_t watched_process(void)
 {
 	static long variable;
@@ -786,14 +786,14 @@ static pid_t watched_process(void)
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
 		return -1;
-	/* DR0, for writes of 8 bytes, enabled. */
+	/* DR0 enabled, 8 bytes, writes. */
 	if (ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[0]), &variable) ||
 	    ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[7]), 0x90001l))
 		return -1;
 	return pid;
 }
 
-/* Beside a breakpoint of L1's: strict fails, try does without and says so. */
+/* With a breakpoint of L1: strict fails, try falls back and reports it. */
 static void check_fallback(struct __test_metadata *_metadata, int observer, void *page,
 			   bool has_breakpoint)
 {
@@ -821,7 +821,7 @@ TEST_F(exclusive, library_beside_perf)
 	check_fallback(_metadata, self->observer, self->page, true);
 	close(fd);
 	check_fallback(_metadata, self->observer, self->page, false);
-	/* Of a task, wherever that is. */
+	/* A breakpoint of a task, on any CPU. */
 	fd = perf_breakpoint(-1);
 	ASSERT_GE(fd, 0);
 	check_fallback(_metadata, self->observer, self->page, true);
@@ -829,7 +829,7 @@ TEST_F(exclusive, library_beside_perf)
 	check_fallback(_metadata, self->observer, self->page, false);
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		return;
-	/* Of another CPU. */
+	/* A breakpoint on another CPU. */
 	fd = perf_breakpoint(1);
 	ASSERT_GE(fd, 0);
 	check_fallback(_metadata, self->observer, self->page, false);
@@ -847,7 +847,7 @@ TEST_F(exclusive, library_beside_debugger)
 	check_fallback(_metadata, self->observer, self->page, false);
 }
 
-/* What fails without the flag too: that is what the caller gets. */
+/* The caller gets the errno of the second try if that fails too. */
 TEST_F(exclusive, library_errors)
 {
 	const uint32_t try = TDX_DRCACHE_OPEN_TRY_EXCLUSIVE;

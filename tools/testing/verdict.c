@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * verdict N: end QEMU, which exits with status 2 * N + 1. Its isa-debug-exit
- * device is at port 0xf4; stock kernels have no /dev/port to write it by.
+ * verdict N: end QEMU with exit status 2 * N + 1, through its isa-debug-exit device
+ * at port 0xf4. Stock kernels have no /dev/port to write to it.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /dev/mshv of the stand-in from user space: each behaviour of OHCL's host driver that
- * a VMM, or a hook, can see. Wants tdx_emul and mshv_vtl_emul loaded, and nothing
- * else that runs L2s.
+ * Test /dev/mshv of the stand-in from user space: each behaviour of OHCL's host driver
+ * that a VMM or a hook can see. Needs tdx_emul and mshv_vtl_emul loaded, and no other
+ * program that runs L2s.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -36,7 +36,7 @@
 #define RAX_NOTHING		((uint64_t)TDX_CLASS_PENDING_INTERRUPT << TDX_CLASS_SHIFT)
 #define RAX_INTERRUPT		((uint64_t)TDX_CLASS_L2_EXIT_HOST_ROUTED_ASYNC << 32 | 1)
 
-/* Programs of the L2's, in real mode. */
+/* The L2's programs, in real mode. */
 static const uint8_t spin[] = { 0xeb, 0xfe };
 static const uint8_t hlt_spin[] = { 0xf4, 0xeb, 0xfe };
 
@@ -69,7 +69,7 @@ static int read_file(const char *path, char *text, size_t size)
 	return 0;
 }
 
-/* Entries so far, in each mode. */
+/* Read the number of entries so far in each mode. */
 static int read_entries(unsigned long *n)
 {
 	char text[80];
@@ -93,7 +93,7 @@ static bool has_idle_thread(void)
 	return !read_file(KNOBS "idle_thread", text, sizeof(text)) && text[0] == 'Y';
 }
 
-/* How often this thread gave the CPU up by itself. */
+/* Number of voluntary context switches of this thread. */
 static long switches(void)
 {
 	struct rusage usage;
@@ -102,7 +102,7 @@ static long switches(void)
 	return usage.ru_nvcsw;
 }
 
-/* A row of /proc/interrupts for a CPU; -1 if there is none. */
+/* A CPU's count in a row of /proc/interrupts; -1 if there is no such row. */
 static long irq_count(const char *row, unsigned int cpu)
 {
 	FILE *f = fopen("/proc/interrupts", "re");
@@ -127,7 +127,7 @@ static uint64_t rdtsc(void)
 	return __builtin_ia32_rdtsc();
 }
 
-/* Ticks of the time stamp counter in 10 ms, as seen now. */
+/* Measure the ticks of the time stamp counter in 10 ms. */
 static uint64_t tsc_10ms(void)
 {
 	uint64_t start = rdtsc();
@@ -156,9 +156,9 @@ static void count_signal(int sig)
  * struct l2 - an L2 on the last CPU
  * @mshv: /dev/mshv
  * @vtl: the VTL's file
- * @tick: a timer of the caller's, for enter()
+ * @tick: timer of the calling thread, for enter()
  * @cpu: the CPU
- * @memory: the L2's
+ * @memory: the L2's memory
  * @run: the CPU's run page
  */
 struct l2 {
@@ -168,7 +168,7 @@ struct l2 {
 	volatile struct mshv_vtl_run *run;
 };
 
-/* The caller is on its CPU from now on. */
+/* Set up an L2, and move the caller to its CPU. */
 static void l2_setup(struct __test_metadata *_metadata, struct l2 *self)
 {
 	struct mshv_vtl_emul_memory mem = { .length = 4 * PAGE };
@@ -210,7 +210,7 @@ static void l2_teardown(struct l2 *self)
 	write_file(KNOBS "plant", "0");
 	write_file(EMUL_KNOBS "exit_class", "0x1100");
 	write_file(EMUL_KNOBS "refuse", "0");
-	/* The next VMM is given the page as it is. */
+	/* The next VMM inherits the page's contents. */
 	if (self->run)
 		memset((void *)self->run, 0, sizeof(*self->run));
 	close(self->vtl);
@@ -232,7 +232,7 @@ FIXTURE_TEARDOWN(vtl)
 	l2_teardown(&self->v);
 }
 
-/* Enter the L2; an interrupt comes in a millisecond, on this CPU. 0, or the errno. */
+/* Enter the L2, with an interrupt here in a millisecond. Returns 0 or the errno. */
 static int enter(struct l2 *self)
 {
 	const struct itimerspec its = { .it_value = { 0, 1000000 } };
@@ -241,7 +241,7 @@ static int enter(struct l2 *self)
 	return ioctl(self->vtl, MSHV_VTL_RETURN_TO_LOWER_VTL) ? errno : 0;
 }
 
-/* The mode that this kernel must enter in if @mode is asked for. */
+/* The mode that this kernel must use when @mode is asked for. */
 static unsigned int expected_mode(unsigned int mode)
 {
 	mode &= 0xf;
@@ -271,7 +271,7 @@ static void on_fault(int sig)
 	siglongjmp(fault, sig);
 }
 
-/* The signal that a read of @p brings, or 0. */
+/* Read from @p. Returns the signal that this raises, or 0. */
 static int touch(volatile uint8_t *p)
 {
 	int sig = sigsetjmp(fault, 1);
@@ -289,7 +289,7 @@ TEST_F(vtl, run_page_is_mapped_by_faults)
 	bool found = false, ours = false;
 	FILE *f;
 
-	/* Any shape maps; a CPU that there is not is SIGBUS, as another kind of page. */
+	/* Any mapping succeeds. A missing CPU, or another kind of page, raises SIGBUS. */
 	signal(SIGBUS, on_fault);
 	p = mmap(NULL, (cpus + 1) * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, self->v.vtl, 0);
 	ASSERT_NE((void *)p, MAP_FAILED);
@@ -302,7 +302,7 @@ TEST_F(vtl, run_page_is_mapped_by_faults)
 		EXPECT_EQ(touch(p), SIGBUS);
 	}
 
-	/* Ordinary memory, so that others can pin it. */
+	/* The page must be ordinary memory, so that others can pin it. */
 	f = fopen("/proc/self/smaps", "re");
 	if (!f)
 		SKIP(return, "no /proc/self/smaps");
@@ -339,7 +339,7 @@ TEST_F(vtl, registers_one_at_a_time)
 		EXPECT_EQ(ioctl(self->v.vtl, MSHV_SET_VP_REGISTERS, &arg), -1);
 		EXPECT_EQ(errno, EINVAL);
 	}
-	/* DR7 is not shared, and no hypervisor is asked. */
+	/* DR7 is not shared, and the driver asks no hypervisor. */
 	arg.count = 1;
 	reg.name = HV_X64_REGISTER_DR6 + 1;
 	EXPECT_EQ(ioctl(self->v.vtl, MSHV_GET_VP_REGISTERS, &arg), -1);
@@ -377,7 +377,7 @@ FIXTURE_TEARDOWN(mode)
 	l2_teardown(&self->v);
 }
 
-/* The low nibble says how each entry of an ioctl is made; the upper one nothing. */
+/* The low nibble is the mode of every entry of an ioctl; the upper one is ignored. */
 TEST_F(mode, each_entry_is_in_the_first)
 {
 	unsigned int mode = expected_mode(variant->enter_mode), n = SOME * (variant->reenter + 1);
@@ -458,10 +458,10 @@ TEST_F(halted, past_deadline)
 		EXPECT_EQ(self->v.run->l2_tsc_deadline.update, 0);
 		EXPECT_EQ(self->v.run->l2_enter_guest_state.rip, CODE);
 	}
-	/* It has expired: there is none any more. */
+	/* The deadline has expired, so there is none now. */
 	ASSERT_EQ(enter(&self->v), 0);
 	EXPECT_EQ(self->v.run->exit_info.rax, RAX_NOTHING);
-	/* 0 is none, and not the past. */
+	/* 0 means no deadline, not one in the past. */
 	set_deadline(&self->v, MSHV_VTL_TDX_L2_DEADLINE_DISARMED);
 	ASSERT_EQ(enter(&self->v), 0);
 	EXPECT_EQ(self->v.run->exit_info.rax, RAX_NOTHING);
@@ -482,11 +482,11 @@ TEST_F(halted, future_deadline)
 	}
 	EXPECT_EQ(self->v.run->exit_info.rax, REASON_TIMER);
 	EXPECT_GE(rdtsc(), deadline);
-	/* Interrupts before the deadline end it too. */
+	/* An interrupt before the deadline also ends the halt. */
 	EXPECT_TRUE(other);
 }
 
-/* A halt is no entry: a deadline that an entry takes is left for a later halt. */
+/* A deadline that an entry takes also applies to a later halt. */
 TEST_F(halted, deadline_of_an_entry)
 {
 	self->v.run->flags = 0;
@@ -507,7 +507,7 @@ TEST_F(halted, cancelled)
 	EXPECT_EQ(enter(&self->v), EINTR);
 }
 
-/* A thread that waits for the L2 of another to have been entered, and ends its run. */
+/* How a helper thread ends another thread's run, once that has entered its L2. */
 enum how { BY_KICK, BY_KICK_AND_WAIT, BY_POLL_FILE, BY_SIGNAL, BY_CANCEL_AND_KICK };
 
 struct helper {
@@ -546,7 +546,7 @@ static void *end_run(void *arg)
 	bool failed = false;
 
 	set_affinity(0);
-	/* A kick alone makes an exit, and ends no run. */
+	/* A kick alone causes an exit, but does not end the run. */
 	while (all_entries() < h->entries + 10) {
 		failed |= kick(h->v, 0);
 		usleep(1000);
@@ -620,7 +620,7 @@ FIXTURE_TEARDOWN(offload)
 	l2_teardown(&self->v);
 }
 
-/* Run the L2 until a helper ends it, which it does after ten entries or halts. */
+/* Run the L2 until a helper ends the run, after ten entries or halts. */
 static int run_until_ended(struct l2 *v, int event, enum how how, struct helper *h)
 {
 	int ret;
@@ -639,7 +639,7 @@ static int run_until_ended(struct l2 *v, int event, enum how how, struct helper 
 	return ret;
 }
 
-/* Exits by interrupts of L1's are no exits for user space. */
+/* Exits on L1's interrupts do not return to user space. */
 TEST_F(offload, pending_interrupts)
 {
 	struct helper h;
@@ -649,13 +649,13 @@ TEST_F(offload, pending_interrupts)
 	EXPECT_EQ(run_until_ended(&self->v, self->event, variant->how, &h), EINTR);
 	EXPECT_FALSE(h.early);
 	EXPECT_FALSE(h.failed);
-	/* The kernel does not take the cancel back. */
+	/* The kernel does not clear cancel. */
 	EXPECT_EQ(self->v.run->cancel, variant->how != BY_SIGNAL);
 	EXPECT_EQ(handled, variant->how == BY_SIGNAL);
 	EXPECT_EQ(self->v.run->l2_enter_guest_state.rip, CODE);
 }
 
-/* Nor are entries that are refused. */
+/* Refused entries do not return to user space either. */
 TEST_F(offload, refused_entries)
 {
 	struct helper h;
@@ -668,14 +668,14 @@ TEST_F(offload, refused_entries)
 	EXPECT_EQ(self->v.run->exit_info.rax, RAX_NOTHING);
 }
 
-/* HLT leads to the halted state, and that to no entry. */
+/* HLT leads to the halted state, in which the L2 is not entered. */
 TEST_F(offload, hlt)
 {
 	struct helper h;
 
 	memcpy(self->v.memory + CODE, hlt_spin, sizeof(hlt_spin));
 	self->v.run->offload_flags = MSHV_VTL_OFFLOAD_FLAG_INTR_INJECT;
-	/* An interrupt may come before the HLT does. */
+	/* An interrupt may come before the HLT. */
 	ASSERT_EQ(write_file(EMUL_KNOBS "exit_class", "0x1102"), 0);
 	EXPECT_EQ(run_until_ended(&self->v, self->event, variant->how, &h), EINTR);
 	EXPECT_FALSE(h.early);
@@ -686,7 +686,7 @@ TEST_F(offload, hlt)
 					      MSHV_VTL_OFFLOAD_FLAG_HALT_HLT);
 	EXPECT_EQ(self->v.run->l2_enter_guest_state.rip, CODE + 1);
 
-	/* User space says that it goes on. */
+	/* User space ends the halted state. */
 	self->v.run->flags = 0;
 	self->v.run->cancel = 0;
 	self->v.run->offload_flags = 0;
@@ -696,7 +696,7 @@ TEST_F(offload, hlt)
 	EXPECT_EQ(self->v.run->l2_enter_guest_state.rip, CODE + 1);
 }
 
-/* As is what waits in the halted state for its deadline. */
+/* A deadline in the halted state returns to user space. */
 TEST_F(offload, halted)
 {
 	struct helper h;
@@ -707,7 +707,7 @@ TEST_F(offload, halted)
 	EXPECT_FALSE(h.early);
 	EXPECT_FALSE(h.failed);
 
-	/* The deadline is user space's. */
+	/* User space handles the deadline. */
 	self->v.run->cancel = 0;
 	self->v.run->l2_tsc_deadline.deadline = rdtsc() + tsc_10ms();
 	self->v.run->l2_tsc_deadline.update = MSHV_VTL_TDX_L2_DEADLINE_UPDATE;
@@ -715,7 +715,7 @@ TEST_F(offload, halted)
 	EXPECT_EQ(self->v.run->exit_info.rax, REASON_TIMER);
 }
 
-/* A CPU that idles while the VMM sleeps has the deadline too, and changes RAX then. */
+/* The deadline also applies to an idle CPU while the VMM sleeps, and changes RAX. */
 TEST_F(vtl, deadline_while_the_cpu_idles)
 {
 	uint64_t ms10 = tsc_10ms();
@@ -732,7 +732,7 @@ TEST_F(vtl, deadline_while_the_cpu_idles)
 	EXPECT_EQ(self->v.run->l2_tsc_deadline.update, 0);
 }
 
-/* Without the flag each of these goes to user space. */
+/* Without the flag, each of these exits returns to user space. */
 TEST_F(vtl, no_offload_without_the_flag)
 {
 	self->v.run->offload_flags = (uint8_t)~MSHV_VTL_OFFLOAD_FLAG_INTR_INJECT;
@@ -755,7 +755,7 @@ TEST_F(vtl, no_offload_without_the_flag)
 	EXPECT_EQ(self->v.run->flags, 0);
 }
 
-/* An exit that is none of these goes to user space with the flag too. */
+/* Any other exit returns to user space even with the flag. */
 TEST_F(vtl, offload_leaves_other_exits)
 {
 	self->v.run->offload_flags = MSHV_VTL_OFFLOAD_FLAG_INTR_INJECT;
@@ -763,7 +763,7 @@ TEST_F(vtl, offload_leaves_other_exits)
 	EXPECT_EQ(self->v.run->exit_info.rax, RAX_INTERRUPT);
 }
 
-/* With nothing to read, and RAX as it was. */
+/* The ioctl reports no exit and leaves RAX alone. */
 TEST_F(vtl, cancel_before_an_entry)
 {
 	unsigned long n = all_entries();
@@ -787,7 +787,7 @@ TEST_F(vtl, kick_interrupts)
 
 	if (get_nprocs() < 2)
 		SKIP(return, "one CPU");
-	/* A CPU that polls while it idles needs no interrupt. */
+	/* Keep the CPU busy: an idle one that polls needs no interrupt. */
 	busy = fork();
 	ASSERT_GE(busy, 0);
 	while (!busy)
@@ -815,7 +815,7 @@ TEST_F(vtl, kick_interrupts)
 	kill(busy, SIGKILL);
 	waitpid(busy, NULL, 0);
 
-	/* Not the caller's own CPU. */
+	/* A kick skips the caller's own CPU. */
 	set_affinity(self->v.cpu);
 	ASSERT_EQ(kick(&self->v, MSHV_KICK_CPUS_FLAG_CANCEL_CPU_RUN), 0);
 	EXPECT_EQ(self->v.run->cancel, 0);
@@ -841,7 +841,7 @@ TEST_F(vtl, poll_file)
 	ASSERT_EQ(write(first, &one, sizeof(one)), sizeof(one));
 	EXPECT_EQ(self->v.run->cancel, 1);
 	EXPECT_EQ(enter(&self->v), EINTR);
-	/* One takes the other's place. */
+	/* A second file replaces the first. */
 	self->v.run->cancel = 0;
 	arg.fd = second;
 	ASSERT_EQ(ioctl(self->v.vtl, MSHV_VTL_SET_POLL_FILE, &arg), 0);
@@ -865,7 +865,7 @@ TEST_F(vtl, poll_file)
 	EXPECT_EQ(ioctl(self->v.vtl, MSHV_VTL_SET_POLL_FILE, NULL), -1);
 	EXPECT_EQ(errno, EFAULT);
 
-	/* The driver holds the file, and lets go of it with the VTL's. */
+	/* The driver holds the file, and releases it with the VTL's file. */
 	signal(SIGPIPE, SIG_IGN);
 	ASSERT_EQ(pipe(ends), 0);
 	arg.cpu = self->v.cpu;
@@ -882,7 +882,7 @@ TEST_F(vtl, poll_file)
 	EXPECT_EQ(errno, EPIPE);
 }
 
-/* A file whose wait queue goes before it does: a thread's signals, when it ends. */
+/* A file whose wait queue goes away before the file: the signals of a thread that ends. */
 static void *poll_own_signals(void *arg)
 {
 	struct l2 *v = arg;
@@ -943,7 +943,7 @@ FIXTURE_TEARDOWN(exit_info)
 	l2_teardown(&self->v);
 }
 
-/* An error changes RAX; RCX and RDX are the operands, and nothing is the kernel's. */
+/* An error changes RAX and leaves the operands in RCX and RDX. No kernel value leaks. */
 TEST_F(exit_info, after_an_error)
 {
 	volatile struct tdx_vp_enter_regs *info = &self->v.run->exit_info;
@@ -965,7 +965,7 @@ TEST_F(exit_info, after_an_error)
 	}
 }
 
-/* Of an interrupt, none of these has anything. */
+/* After an exit on an interrupt, all of these are zero. */
 TEST_F(exit_info, after_an_exit)
 {
 	volatile struct tdx_vp_enter_regs *info = &self->v.run->exit_info;
@@ -983,7 +983,7 @@ TEST_F(exit_info, after_an_exit)
 	}
 }
 
-/* One call for each return from an ioctl that entered; none for a halt. */
+/* The notifier is called once per return from an ioctl that entered, never for a halt. */
 TEST_F(exit_info, own_user_return_notifier)
 {
 	long calls = read_user_returns();
@@ -997,7 +997,7 @@ TEST_F(exit_info, own_user_return_notifier)
 	ASSERT_EQ(write_file(KNOBS "reenter", "3"), 0);
 	calls = read_user_returns();
 	ASSERT_EQ(enter(&self->v), 0);
-	/* Another task may go to user space here while this one sleeps. */
+	/* Another task may return to user space here while this one sleeps. */
 	calls = read_user_returns() - calls;
 	EXPECT_GE(calls, 1);
 	EXPECT_TRUE(calls == 1 || expected_mode(variant->enter_mode) == IDLE_THREAD);
@@ -1009,8 +1009,8 @@ TEST_F(exit_info, own_user_return_notifier)
 }
 
 /*
- * An entry is followed by a return of 0, with a signal pending or not, and the handler
- * runs before that is seen here. Nothing but a signal before the entry is EINTR.
+ * After an entry the ioctl returns 0, even if a signal is pending, and the handler runs
+ * before the return is seen here. Only a signal before the entry gives EINTR.
  */
 TEST_F(exit_info, signals)
 {
@@ -1038,7 +1038,7 @@ TEST_F(exit_info, signals)
 			EXPECT_EQ(self->v.run->exit_info.rax, RAX_INTERRUPT);
 			exits += handled != before;
 		}
-		/* Another interrupt may have been first. */
+		/* Another interrupt may have come first. */
 		while (handled == before)
 			usleep(100);
 	}
@@ -1046,7 +1046,7 @@ TEST_F(exit_info, signals)
 	TH_LOG("%u with an exit, %u without", exits, none);
 }
 
-/* The fault for other tests to find: the L2's DR1 is not what is read. */
+/* The fault planted for other tests: DR1 reads as another value than the L2's. */
 TEST_F(exit_info, planted_fault)
 {
 	struct hv_register_assoc reg = { .name = HV_X64_REGISTER_DR0 + 1 };
@@ -1062,7 +1062,7 @@ TEST_F(exit_info, planted_fault)
 	}
 }
 
-/* A second thread on a CPU where one waits for the idle task: both get exits. */
+/* Two threads on a CPU, one of them waiting for the idle task: both get exits. */
 static void *enter_some(void *arg)
 {
 	struct l2 *v = arg;
@@ -1089,7 +1089,7 @@ TEST_F(vtl, two_threads_on_a_cpu)
 	EXPECT_NE(ret, NULL);
 }
 
-/* Where the idle task gets no time there is no entry, and a signal ends the wait. */
+/* If the idle task gets no time, there is no entry, and a signal ends the wait. */
 static void *signal_later(void *arg)
 {
 	struct helper *h = arg;
@@ -1131,7 +1131,7 @@ TEST_F(vtl, woken_without_an_entry)
 	EXPECT_EQ(self->v.run->exit_info.rax, RAX_INTERRUPT);
 }
 
-/* A task that is moved while it waits stays until the exit, and leaves nothing behind. */
+/* A task moved while it waits stays until the exit, and leaves nothing behind. */
 static void *move(void *arg)
 {
 	struct helper *h = arg;
@@ -1155,7 +1155,7 @@ TEST_F(vtl, moved_while_it_waits)
 
 	if (get_nprocs() < 2)
 		SKIP(return, "one CPU");
-	/* It enters wherever it is. */
+	/* The task enters the L2 of the CPU it is on. */
 	first = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, self->v.vtl, 0);
 	ASSERT_NE((void *)first, MAP_FAILED);
 	self->v.run->enter_mode = MSHV_ENTER_IDLE_THREAD;

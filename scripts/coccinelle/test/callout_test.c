@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Hold a host driver to the contract of linux/tdx_drcache_host.h. Loads only if it
- * keeps it.
+ * Test a host driver against the contract of linux/tdx_drcache_host.h. Loads only if
+ * the driver keeps it.
  */
 #include <linux/irqflags.h>
 #include <linux/module.h>

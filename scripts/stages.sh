@@ -166,8 +166,8 @@ boot_fuzz()
 		fuzz "fuzz-${2:-1}" "$1" "${2:-1}" --append "$append" --env "QUICK=${3:-}"
 }
 
-# fuzz MACHINE OPERATIONS SEED OPTION...: what an L2 executes may crash QEMU (10.0); then
-# it is tried with another seed, and said. Three times are too many.
+# fuzz MACHINE OPERATIONS SEED OPTION...: run the fuzzer. Instructions of an L2 may crash
+# QEMU (10.0): say so and try another seed, three times at most.
 fuzz()
 {
 	local name=$1 ops=$2 seed=$3 status
@@ -185,7 +185,7 @@ fuzz()
 	return 1
 }
 
-# What herd7 says of the memory order.
+# Check the memory order with herd7.
 stage_litmus()
 {
 	echo "$builddir/run/litmus.ktap" >>"$runs"

@@ -8,7 +8,7 @@
  * struct drcache_hook - a way to detect exits
  * @id: TDX_DRCACHE_HOOK_*
  * @name: value of the hook= parameter
- * @wants: what the hook requires of the kernel, for the log
+ * @wants: requirements on the kernel, for the log
  * @needs_run_page: the hook reads the exit from the owner's run page
  * @native_only: the hook cannot recognize system calls of 32-bit and x32 tasks
  * @untold: exit reasons that the hook cannot tell from no exit; BIND rejects them

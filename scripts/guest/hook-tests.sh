@@ -88,7 +88,7 @@ hook_tests()
 	t "$hook: signals with handlers" runs "$hook" $some --signals 200 --verify=guest
 	t "$hook: GET_INFO beside owners that come and go counts no exit twice" info_beside_owners
 
-	# What L1 does to the registers after the exit is not taken for the L2's.
+	# Changes that L1 makes after the exit must not pass for the L2's.
 	for what in 1 2 3; do
 		case $what in
 		1) desc="another task runs" ;;
@@ -331,9 +331,9 @@ sleeps()
 	echo "slept $slept times, $lost missed"
 	if [ "$hook" = return ]; then
 		# The last may have been after the VMM.
-		[ $slept -ge 3 ] && [ "$lost" -ge $((slept - 1)) ]
+		[ "$slept" -ge 3 ] && [ "$lost" -ge $((slept - 1)) ]
 	else
-		[ $slept -ge 3 ] && [ "$lost" -eq 0 ]
+		[ "$slept" -ge 3 ] && [ "$lost" -eq 0 ]
 	fi
 }
 

@@ -271,7 +271,7 @@ TEST_F(exclusive, modified)
 	close(fd);
 }
 
-/* What a child would inherit has to be there before. */
+/* Create the breakpoint that a child would inherit first. */
 TEST_F(exclusive, inherited)
 {
 	struct perf_event_attr attr = { .inherit = 1 };
@@ -703,7 +703,7 @@ TEST_F(exclusive, what_was_left_before_is_there)
 }
 
 /**
- * struct race - what the processes of the race share
+ * struct race - memory that the processes of the race share
  * @end: they are to end
  * @bound: the vCPU is exclusive, for sure
  * @placed: so many breakpoints are there, for sure

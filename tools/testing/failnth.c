@@ -18,7 +18,7 @@
 
 #define PAGE	4096
 
-/* What the operations share; there with each attempt's setup(). */
+/* Shared by the operations; valid after each attempt's setup(). */
 static int fd = -1;
 static void *run_page, *mapping;
 static const char *module;

@@ -65,7 +65,7 @@ struct call {
 	uint8_t fail;		/* the n-th chance to fail does; 0: none */
 	bool race;		/* while the next one runs */
 	uint64_t a[6];
-	long ret;		/* what it gave, for print_program() */
+	long ret;		/* for print_program() */
 };
 
 #define PROGRAM_MAX	24
@@ -76,7 +76,7 @@ struct program {
 
 enum kind { NOTHING, DRCACHE, MSHV, VTL };
 
-/* What is known of an open file description. */
+/* The known state of an open file description. */
 struct desc {
 	atomic_int binds;
 	atomic_bool foreign;	/* another process may have bound it */
@@ -157,7 +157,7 @@ static struct {
 } opt = { .seed = 1, .ops = 10000, .procs = 2, .drcache = true, .emul = true, .keep = -1 };
 
 static struct shared *shared;
-/* What this machine has. */
+/* Capabilities of this machine. */
 static uint64_t features;
 static struct breakpoint breakpoints[BREAKPOINTS];
 static bool have_host, have_faults, have_compat, have_sockets, needs_run_page;
@@ -167,7 +167,7 @@ static int pass_sockets[2];
 
 /* This process's. */
 static unsigned int me;
-static unsigned int running;	/* which call of its program */
+static unsigned int running;	/* the call of its program */
 static struct file files[FILES];
 static struct map maps[MAPS];
 static struct desc descs[DESCS];
@@ -495,7 +495,7 @@ static void check_map(struct map *m)
 /**
  * struct arg - a struct as it is given to an ioctl
  * @p: where
- * @size: what it says that its size is
+ * @size: the size that it claims
  * @readable: bytes that can be read from @p
  * @writable: bytes that can be written
  * @ours: in the arena; nobody else writes it
@@ -509,7 +509,7 @@ struct arg {
 	bool compat;
 };
 
-/* What is in the arena beside the struct: never zero. */
+/* Filler of the arena around the struct: never zero. */
 static uint8_t filling[ARENA];
 
 static uint32_t pick_size(uint64_t a, uint32_t known)
@@ -563,7 +563,7 @@ static struct arg place(uint64_t a, const void *buf, uint32_t known, bool sized)
 	memcpy(arena->before + offset, buf, known < length ? known : length);
 	if (sized)
 		memcpy(arena->before + offset, &size, sizeof(size));
-	/* What is beyond the struct that is known: zero, or not. */
+	/* Bytes beyond the known struct: zero, or not. */
 	if (length > known && (a >> 32) & 1)
 		arena->before[offset + known + (a >> 33) % (length - known)] = 1;
 	memcpy(arena->rw, arena->before, ARENA);
@@ -1750,7 +1750,7 @@ static void write_instructions(uint8_t *code, unsigned int room)
 	}
 }
 
-/* What the L2 executes, in real mode. */
+/* Instructions for the L2, in real mode. */
 static long op_l2_code(const uint64_t *a)
 {
 	static const uint8_t spin[] = { 0xeb, 0xfe };
@@ -2305,7 +2305,7 @@ static void process(void)
 	exit(EXIT_SUCCESS);
 }
 
-/* What a long run must have had of @op, of what this machine can give. */
+/* Results that a long run must have had of @op on this machine. */
 static errset wanted(const struct op *op)
 {
 	errset want = op->want;
@@ -2323,7 +2323,7 @@ static errset wanted(const struct op *op)
 	return want;
 }
 
-/* What has been done. How much of what is wanted is missing. */
+/* Print the results. Return how many of the wanted ones are missing. */
 static unsigned int report(time_t start)
 {
 	unsigned long long overlaps = sum(shared->overlaps), pcs = 0;

@@ -90,7 +90,7 @@ int another_cpu(void);
 void pin(pid_t tid, int cpu);
 
 /**
- * struct shared - what a helper task shares with the one that started it
+ * struct shared - memory that a helper task shares with its parent
  * @awake: the helper runs; else it sleeps, and is not switched to
  * @count: turns of its loop
  * @watched: written at each

@@ -347,7 +347,7 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 	return 0;
 }
 
-/* What becomes of a breakpoint tells nothing before the VMM is bound. */
+/* Before the VMM is bound the fate of a breakpoint tells nothing. */
 static void start_observer(void)
 {
 	int err;

@@ -41,7 +41,7 @@ void rest_helper(void)
 
 /**
  * start_helper() - have another task run on the vCPU's CPU
- * @turn: what it does while it is awake, over and over
+ * @turn: called over and over while the task is awake
  *
  * It sleeps until wake_helper(), and dies with its parent.
  *

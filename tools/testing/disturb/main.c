@@ -106,10 +106,17 @@ void count_refusal(const char *what, bool refused)
 	int64_t exits, before;
 
 	if (refused) {
-		if (errno == ENOSPC)
+		int err = errno;
+
+		if (err == ENOSPC) {
 			struck++;
-		else
-			failed(what);
+			return;
+		}
+		/* Once the VMM has gone, it is the kernel that cannot place it. */
+		if (err == EINVAL && exits_while_exclusive() < 0)
+			skip("a breakpoint cannot be placed: %s", strerror(err));
+		errno = err;
+		failed(what);
 		return;
 	}
 	before = exits_while_exclusive();

@@ -11,7 +11,7 @@
  * With fault injection (/proc/thread-self/fail-nth), some calls have their n-th
  * allocation or copy fail.
  *
- * What is wrong, whatever the arguments:
+ * Wrong, whatever the arguments:
  *
  *   - a result that the arguments cannot have, or an errno that the UAPI header
  *     does not list for the call

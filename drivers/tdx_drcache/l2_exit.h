@@ -66,7 +66,7 @@ drcache_l2_exit_decode(u64 rax, u64 entry_rcx, u64 reasons)
 	 */
 	if (!(reasons & BIT_ULL(rax & 63)))
 		return drcache_l2_ran(rax) ? DRCACHE_L2_EXIT_FILTERED :
-						  DRCACHE_L2_EXIT_REFUSED;
+					     DRCACHE_L2_EXIT_REFUSED;
 	if (!drcache_l2_exit_vm(entry_rcx))
 		return DRCACHE_L2_EXIT_REFUSED;
 	/* A shortcut: most exits have one of two classes and no other bits but the reason. */

@@ -644,7 +644,7 @@ static bool debug_registers(int vtl, unsigned long request, uint64_t *val)
 	return true;
 }
 
-/* They are the L2's already: nothing is written to them, neither to begin with nor after. */
+/* Neither BIND nor close() writes the registers: they are the L2's. */
 TEST_F(exclusive, registers_are_left_alone)
 {
 	uint64_t want[5] = { 0x1111000, 0x2222000, 0x3333000, 0x4444000, 0xffff0ff5 }, got[5];
@@ -662,7 +662,7 @@ TEST_F(exclusive, registers_are_left_alone)
 	ASSERT_TRUE(debug_registers(vtl, MSHV_GET_VP_REGISTERS, got));
 	for (int i = 0; i < 5; i++)
 		EXPECT_EQ(got[i], want[i]);
-	/* Nor by who asks for one, and is refused. */
+	/* A refused request writes nothing either. */
 	EXPECT_EQ(plain(-1, CPU), -ENOSPC);
 	EXPECT_EQ(plain(0, -1), -ENOSPC);
 	close(self->fd);
@@ -675,8 +675,8 @@ TEST_F(exclusive, registers_are_left_alone)
 }
 
 /*
- * So what a breakpoint of before has left is there still: a VMM writes the registers after
- * BIND, before the first entry.
+ * A breakpoint from before BIND leaves its address, so a VMM must write the registers
+ * between BIND and the first entry.
  */
 TEST_F(exclusive, what_was_left_before_is_there)
 {

@@ -88,8 +88,10 @@
  *   not set.
  *
  * TDX_DRCACHE_BIND_EXCLUSIVE rules out the first two, because L1 can then have no
- * breakpoint on the CPU until the owner is gone. Only what a breakpoint left there
- * before BIND remains.
+ * breakpoint on the CPU until the owner is gone. What a breakpoint left there before
+ * BIND remains. A debug exception that an L1 task takes in user mode without a
+ * breakpoint (INT1, the trap flag, single-stepping) still resets DR6; if the L2 is
+ * entered after that, it runs with the reset DR6.
  *
  * The guest chooses the values. Treat them as data, never as an index, an address to
  * follow or a length. B0-B3 of DR6 are sticky and the guest can write them, so at a

@@ -12,25 +12,20 @@ kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR)
 
 all: modules tools
 
-modules:
+modules ground:
 	@test -e $(KDIR)/Makefile || { \
 		echo "No kernel headers at $(KDIR); install them or set KDIR=" >&2; exit 1; }
-	$(kbuild) modules
+	$(kbuild) $(if $(filter ground,$@),GROUND=m) modules
 
 tools:
 	$(MAKE) -C tools O=$(DRCACHE_BUILD)/tools
 
 install: all
 	$(kbuild) modules_install $(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR))
-	@# Do not install the test modules.
-	find $(DESTDIR)/lib/modules \( -name 'drcache_count.ko*' \
-		-o -name 'drcache_stress.ko*' \
-		-o -name 'tdx_drcache_kunit.ko*' \) -delete
 	$(MAKE) -C tools O=$(DRCACHE_BUILD)/tools install
 
 uninstall:
-	find $(DESTDIR)/lib/modules -name 'tdx_drcache.ko*' -delete \
-		-o -name 'tdx_emul.ko*' -delete -o -name 'mshv_vtl_emul.ko*' -delete
+	find $(DESTDIR)/lib/modules -name 'tdx_drcache.ko*' -delete
 	$(MAKE) -C tools O=$(DRCACHE_BUILD)/tools uninstall
 
 demo:
@@ -46,14 +41,14 @@ soak:
 	@scripts/soak
 
 matrix:
-	@scripts/build-matrix
+	@scripts/matrix
 
 bench:
 	@scripts/bench
 
 # Not kbuild's clean: it would also clean $(DRCACHE_BUILD) and the kernels there.
 clean:
-	find drivers kunit \( -name '*.o' -o -name '*.ko' -o -name '*.mod' \
+	find drivers kunit tools/testing \( -name '*.o' -o -name '*.ko' -o -name '*.mod' \
 		-o -name '*.mod.c' -o -name '.*.cmd' -o -name '.*.d' \
 		-o -name modules.order \) -delete
 	rm -f Module.symvers modules.order .Module.symvers.cmd .modules.order.cmd \
@@ -65,10 +60,11 @@ distclean: clean
 
 help:
 	@echo 'Building:'
-	@echo '  all        the modules and the tools (default)'
-	@echo '  modules    tdx_drcache.ko, tdx_emul.ko and mshv_vtl_emul.ko against KDIR'
+	@echo '  all        the module and the tools (default)'
+	@echo '  modules    tdx_drcache.ko against KDIR'
+	@echo '  ground     also the test bed, its tools and the KUnit suites; not installed'
 	@echo '  tools      drcvmm and drcstat, static'
-	@echo '  install    install modules, tools, headers and man pages; uninstall removes them'
+	@echo '  install    install the module, tools, headers and man pages; uninstall removes them'
 	@echo '  clean      remove compiled files; distclean also removes downloads'
 	@echo
 	@echo 'On a Debian 12 machine, as root (they install packages and use QEMU):'
@@ -84,4 +80,4 @@ help:
 	@echo '  DRCACHE_BUILD=DIR  for downloads and builds (now: $(DRCACHE_BUILD))'
 	@echo '  DESTDIR=, PREFIX=  for install (PREFIX is $(PREFIX))'
 
-.PHONY: all modules tools install uninstall demo check lint soak matrix bench clean distclean help
+.PHONY: all modules ground tools install uninstall demo check lint soak matrix bench clean distclean help

@@ -6,6 +6,8 @@
 set -euo pipefail
 
 topdir=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck disable=SC2034
+vm=$topdir/tools/testing/vm kernels=$topdir/tools/testing/kernels claims=$topdir/tools/testing/claims
 
 # All downloads and builds go below one directory. Deleting it restores a clean
 # tree.

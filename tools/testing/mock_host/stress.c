@@ -3,7 +3,7 @@
  * drcache_stress: exits as fast as possible, to find torn snapshots. A mock host
  * driver that loads DR0-DR3 and DR6 with values derived from a number, makes an
  * exit, and goes on to the next number. Writing N to the parameter "exits" does
- * that N times on the writer's CPU; tools/testing/torn.c reads on others.
+ * that N times on the writer's CPU; selftests/torn.c reads on others.
  */
 #include <linux/irqflags.h>
 #include <linux/kernel.h>

@@ -3,8 +3,8 @@
  * The registers at exit n of drcache_stress.ko, shared with the reader in user
  * space.
  */
-#ifndef _KUNIT_STRESS_H
-#define _KUNIT_STRESS_H
+#ifndef _DRCACHE_STRESS_H
+#define _DRCACHE_STRESS_H
 
 #include <linux/types.h>
 
@@ -28,4 +28,4 @@ static inline __u64 stress_rax(__u64 n)
 	return 0x110000000001ull | (n & 0x7fff) << 16;
 }
 
-#endif /* _KUNIT_STRESS_H */
+#endif /* _DRCACHE_STRESS_H */

@@ -4,7 +4,7 @@
  * then with its second, and so on until it is through without one; or only with the
  * LAST ones. Each time it must succeed, or fail with ENOMEM or EFAULT, and leave
  * nothing behind: the next time starts over. Wants a kernel with fault injection,
- * and the failslab and fail_page_alloc settings that scripts/guest/faults makes.
+ * and the failslab and fail_page_alloc settings that vm/jobs/faults makes.
  *
  * Exits with 1 for another errno, if fewer faults than FLOOR were injected, and if the
  * caller saw none of them.

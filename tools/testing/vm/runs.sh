@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# Tests that run several times in one machine, for scripts/mutants. To be sourced by a
+# Tests that run several times in one machine, for claims/mutants. To be sourced by a
 # job. It says of each run "noticed by TEST" if a test failed, "passed" if none did.
 
 # notice TEST: a test failed. The first counts.
@@ -9,7 +9,7 @@ notice() { [ -s /tmp/noticed ] || echo "$1" >/tmp/noticed; }
 
 # often COMMAND...: RUNS times COMMAND, which calls notice() if a test fails. If the kernel
 # complains or COMMAND fails, the next run could notice what is left of this one: then this
-# machine says "end", and scripts/mutants goes on with another. A machine that ends
+# machine says "end", and claims/mutants goes on with another. A machine that ends
 # without has noticed something too.
 often()
 {

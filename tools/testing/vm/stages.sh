@@ -7,9 +7,8 @@
 stock=$builddir/stock-6.12
 src=$builddir/linux/linux-source-6.12
 bin=$builddir/tools
-guest=$topdir/scripts/guest
 emul=(tdx_emul.ko mshv_vtl_emul.ko tdx_drcache.ko)
-with=("$bin"/{drcvmm,drcbind,l1bp,uapi} "$guest"/{ktap,hook-tests}.sh)
+with=("$bin"/{drcvmm,drcbind,l1bp,uapi} "$vm"/{ktap,hook-tests}.sh)
 
 stages_begin()
 {
@@ -41,7 +40,7 @@ boot_stage()
 	local name=$1
 	shift
 	echo "$builddir/run/$RUN/ktap.log" >>"$runs"
-	stage "$name" "$topdir/scripts/boot" "$@"
+	stage "$name" "$vm/boot" "$@"
 }
 
 stages_end()
@@ -53,7 +52,7 @@ stages_end()
 	} >"$report"
 	step "results"
 	mapfile -t reports <"$runs"
-	exec "$topdir/scripts/ktap-report" "$src" "$report" "${reports[@]}"
+	exec "$vm/ktap-report" "$src" "$report" "${reports[@]}"
 }
 
 # kdir_of, image_of and ko_of KERNEL
@@ -81,16 +80,16 @@ build_for()
 {
 	case $1 in
 	slow)
-		"$topdir/scripts/build-modules" --edit "$slow" drivers/tdx_drcache/slot.h \
+		"$kernels/build-modules" --edit "$slow" drivers/tdx_drcache/slot.h \
 			"$stock/kdir" "$(ko_of slow)" ;;
 	broken)
-		"$topdir/scripts/build-modules" --edit "$slow; $broken" \
+		"$kernels/build-modules" --edit "$slow; $broken" \
 			drivers/tdx_drcache/slot.h "$stock/kdir" "$(ko_of broken)" ;;
 	debug)
-		"$topdir/scripts/build-modules" "$(kdir_of debug)" "$(ko_of debug)" W=1 \
+		"$kernels/build-modules" "$(kdir_of debug)" "$(ko_of debug)" W=1 \
 			GCOV_PROFILE=y KCOV_INSTRUMENT=y ;;
 	*)
-		"$topdir/scripts/build-modules" "$(kdir_of "$1")" "$(ko_of "$1")" W=1 ;;
+		"$kernels/build-modules" "$(kdir_of "$1")" "$(ko_of "$1")" W=1 ;;
 	esac
 }
 
@@ -106,7 +105,7 @@ stage_static()
 {
 	printf '%s\n' "$builddir/run/"{lint,binary}.ktap >>"$runs"
 	stage "the static checks find nothing" "$topdir/scripts/lint"
-	stage "the binary keeps its promises" "$topdir/scripts/check-binary" \
+	stage "the binary keeps its promises" "$claims/check-binary" \
 		"$(ko_of stock)" "$(kdir_of stock)" "$(ko_of ohcl)" "$(kdir_of ohcl)"
 }
 
@@ -118,7 +117,7 @@ boot_kunit()
 	RUN=kunit-$1 boot_stage "the KUnit suites leave a clean log, $1 kernel" --quiet \
 		--memory 2G --append no5lvl --timeout 900 \
 		--out "$builddir/run/kunit-$1.gcov" "kunit-$1" "$(image_of "$1")" \
-		"$guest/kunit" "$(ko_of "$1")"/tdx_drcache{,_kunit}.ko
+		"$vm/jobs/kunit" "$(ko_of "$1")"/tdx_drcache{,_kunit}.ko
 }
 
 # An allocation that fails is a warning with a stack dump; so warnings stay off the
@@ -128,8 +127,8 @@ boot_faults()
 	RUN=faults boot_stage "injected faults leave a clean log" --quiet --l2 --memory 2G \
 		--append "no5lvl loglevel=4 log_buf_len=4M" --timeout 1200 \
 		--out "$builddir/run/faults.gcov" faults "$(image_of debug)" \
-		"$guest/faults" "${emul[@]/#/$(ko_of debug)/}" \
-		"$bin"/{failnth,drcvmm,drcbind} "$guest/ktap.sh"
+		"$vm/jobs/faults" "${emul[@]/#/$(ko_of debug)/}" \
+		"$bin"/{failnth,drcvmm,drcbind} "$vm/ktap.sh"
 }
 
 # boot_e2e KERNEL EXITS
@@ -140,7 +139,7 @@ boot_e2e()
 		more=(--quiet --memory 2G --append no5lvl --out "$builddir/run/e2e-$1.gcov")
 	RUN=e2e-$1 boot_stage "the end-to-end tests leave a clean log, $1 kernel" --l2 \
 		--timeout 1800 "${more[@]}" --env "EXITS=${EXITS:-$2}" \
-		"e2e-$1" "$(image_of "$1")" "$guest/e2e" "${emul[@]/#/$(ko_of "$1")/}" \
+		"e2e-$1" "$(image_of "$1")" "$vm/jobs/e2e" "${emul[@]/#/$(ko_of "$1")/}" \
 		"${with[@]}" "$bin/exclusive"
 }
 
@@ -148,11 +147,11 @@ boot_e2e()
 boot_ground()
 {
 	RUN=tdcall boot_stage "the tests of TDCALL leave a clean log" --quiet --l2 \
-		--timeout 900 tdcall "$(image_of stock)" "$guest/tdcall" \
+		--timeout 900 tdcall "$(image_of stock)" "$vm/jobs/tdcall" \
 		"$(ko_of stock)"/{tdx_emul,mshv_vtl_emul,tdcall_raw}.ko "$bin/tdcall"
 	RUN=vtl boot_stage "the tests of the stand-in leave a clean log" --quiet --l2 \
-		--timeout 900 vtl "$(image_of stock)" "$guest/vtl" \
-		"$(ko_of stock)"/{tdx_emul,mshv_vtl_emul}.ko "$bin"/{vtl,drcvmm} "$guest/ktap.sh"
+		--timeout 900 vtl "$(image_of stock)" "$vm/jobs/vtl" \
+		"$(ko_of stock)"/{tdx_emul,mshv_vtl_emul}.ko "$bin"/{vtl,drcvmm} "$vm/ktap.sh"
 }
 
 # boot_fuzz OPERATIONS [SEED [QUICK]]: with QUICK without what makes the kernel slow
@@ -174,10 +173,10 @@ fuzz()
 	shift 3
 	for _ in 1 2 3; do
 		status=0
-		"$topdir/scripts/boot" --quiet --l2 --memory 2G --timeout 10800 \
+		"$vm/boot" --quiet --l2 --memory 2G --timeout 10800 \
 			--out "$builddir/run/$name.gcov" "$@" --env "OPS=$ops SEED=$seed" \
-			"$name" "$(image_of debug)" "$guest/fuzz" "${emul[@]/#/$(ko_of debug)/}" \
-			"$bin"/{fuzz,drcvmm,drcbind,l1count} "$guest/ktap.sh" || status=$?
+			"$name" "$(image_of debug)" "$vm/jobs/fuzz" "${emul[@]/#/$(ko_of debug)/}" \
+			"$bin"/{fuzz,drcvmm,drcbind,l1count} "$vm/ktap.sh" || status=$?
 		[ $status -eq 3 ] || return $status
 		seed=$((seed + 1000))
 		step "QEMU crashed; again with seed $seed"
@@ -189,22 +188,22 @@ fuzz()
 stage_litmus()
 {
 	echo "$builddir/run/litmus.ktap" >>"$runs"
-	stage "the litmus tests end as they must" "$topdir/scripts/check-litmus"
+	stage "the litmus tests end as they must" "$claims/check-litmus"
 }
 
 boot_ohcl()
 {
 	RUN=e2e-ohcl boot_stage "the return hook leaves a clean log, kernel like OpenHCL's" \
-		--quiet --l2 --timeout 600 e2e-ohcl "$(image_of ohcl)" "$guest/ohcl" \
+		--quiet --l2 --timeout 600 e2e-ohcl "$(image_of ohcl)" "$vm/jobs/ohcl" \
 		"${emul[@]/#/$(ko_of ohcl)/}" "${with[@]}" "$bin/exclusive"
 }
 
 # stress MACHINE KERNEL MODULES ENV: MODULES as ko_of takes them
 stress()
 {
-	"$topdir/scripts/boot" --quiet --memory 2G --timeout 7200 --env "$4" "$1" \
-		"$(image_of "$2")" "$guest/stress" "$(ko_of "$3")"/{tdx_drcache,drcache_stress}.ko \
-		"$bin"/{drcbind,torn} "$guest/ktap.sh"
+	"$vm/boot" --quiet --memory 2G --timeout 7200 --env "$4" "$1" \
+		"$(image_of "$2")" "$vm/jobs/stress" "$(ko_of "$3")"/{tdx_drcache,drcache_stress}.ko \
+		"$bin"/{drcbind,torn} "$vm/ktap.sh"
 }
 
 # boot_stress EXITS [KERNEL]: the module as it is. How many publishes the reads meet
@@ -239,8 +238,8 @@ disturb()
 	shift 3
 	RUN=$name boot_stage "$title, $kernel kernel" --quiet --l2 --memory 2G --append no5lvl \
 		--timeout 21600 --out "$builddir/run/$name.rows" --env "$*" "$name" \
-		"$(image_of "$kernel")" "$guest/disturb" "${emul[@]/#/$(ko_of "$kernel")/}" \
-		"$bin"/{disturb,drcvmm,drcbind} "$guest"/{ktap,hook-tests}.sh
+		"$(image_of "$kernel")" "$vm/jobs/disturb" "${emul[@]/#/$(ko_of "$kernel")/}" \
+		"$bin"/{disturb,drcvmm,drcbind} "$vm"/{ktap,hook-tests}.sh
 }
 
 # boot_disturb EXITS XEXITS [KERNEL [HOOKS]]: exits in each row, and in each where the vCPU is
@@ -252,7 +251,7 @@ boot_disturb()
 		"no wrong register beside any disturbance, $1 exits a row, $2 exclusive" \
 		"EXITS=$1 XEXITS=$2 SHARING=both HOOKS='${4:-callout fprobe return}'"
 	[ "$kernel" != stock ] ||
-		"$topdir/scripts/disturbance-table" "$builddir/run/disturb-stock.rows" || true
+		"$claims/disturbance-table" "$builddir/run/disturb-stock.rows" || true
 }
 
 # boot_planted EXITS HOOKS: a planted fault, which every row must notice.
@@ -272,15 +271,15 @@ boot_drcstat()
 		rust=("$bin/rsread")
 	fi
 	RUN=drcstat boot_stage "drcstat's tests leave a clean log" --quiet --l2 --timeout 900 \
-		drcstat "$(image_of stock)" "$guest/drcstat" "${emul[@]/#/$(ko_of stock)/}" \
-		"$bin"/{drcstat,drcvmm,drcbind,l1bp,ptyrun} "${rust[@]}" "$guest/ktap.sh"
+		drcstat "$(image_of stock)" "$vm/jobs/drcstat" "${emul[@]/#/$(ko_of stock)/}" \
+		"$bin"/{drcstat,drcvmm,drcbind,l1bp,ptyrun} "${rust[@]}" "$vm/ktap.sh"
 }
 
 # After boot_drcstat, whose output it looks at.
 stage_tools()
 {
 	echo "$builddir/run/check-tools.ktap" >>"$runs"
-	stage "the tools' tests on the host" "$topdir/scripts/check-tools" \
+	stage "the tools' tests on the host" "$claims/check-tools" \
 		"$builddir/run/check-tools.ktap"
 }
 
@@ -294,6 +293,6 @@ stage_coverage()
 
 coverage()
 {
-	"$topdir/scripts/coverage" "$(ko_of debug)/src/drivers/tdx_drcache" \
-		"$topdir/kunit/uncovered" "$@" >"$builddir/run/coverage.ktap"
+	"$claims/coverage" "$(ko_of debug)/src/drivers/tdx_drcache" \
+		"$claims/uncovered" "$@" >"$builddir/run/coverage.ktap"
 }

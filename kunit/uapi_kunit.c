@@ -143,7 +143,7 @@ static void layout_test(struct kunit *test)
 	EXPECT_AT(regs, tsc, 64);
 	EXPECT_AT(stats, flags, 4);
 	EXPECT_AT(stats, published, 8);
-	EXPECT_AT(stats, missed, 48);
+	EXPECT_AT(stats, lost, 48);
 #undef EXPECT_AT
 	KUNIT_EXPECT_EQ(test, TDX_DRCACHE_GET_INFO, 0xBB00);
 	KUNIT_EXPECT_EQ(test, TDX_DRCACHE_GET_STATS, 0xBB03);
@@ -321,7 +321,7 @@ static void info_test(struct kunit *test)
 					   sizeof(info)));
 	KUNIT_EXPECT_EQ(test, info.hook, TDX_DRCACHE_HOOK_CALLOUT);
 	KUNIT_EXPECT_EQ(test, info.host, TDX_DRCACHE_HOST_EMULATED);
-	KUNIT_EXPECT_EQ(test, info.max_vcpus, nr_cpu_ids);
+	KUNIT_EXPECT_EQ(test, info.nr_cpu_ids, nr_cpu_ids);
 	KUNIT_EXPECT_EQ(test, info.map_size, PAGE_SIZE);
 	KUNIT_EXPECT_EQ(test, info.features, TDX_DRCACHE_FEATURE_EXCLUSIVE);
 	KUNIT_EXPECT_EQ(test, info.reserved, 0);
@@ -403,7 +403,7 @@ static void capture_test(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, stats.refused, 1);
 	KUNIT_EXPECT_EQ(test, stats.late, 0);
 	KUNIT_EXPECT_EQ(test, stats.l1_hwbp, 0);
-	KUNIT_EXPECT_EQ(test, stats.missed, 0);
+	KUNIT_EXPECT_EQ(test, stats.lost, 0);
 	dev_close(observer);
 	dev_close(file);
 }

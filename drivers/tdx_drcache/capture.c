@@ -109,20 +109,20 @@ void notrace drcache_capture_exit_late(u64 exit_rax, u64 entry_rcx)
 NOKPROBE_SYMBOL(drcache_capture_exit_late);
 
 /**
- * drcache_capture_missed() - report an exit whose registers are lost
+ * drcache_capture_lost() - count an exit whose registers are lost
  *
  * Context: Interrupts off.
  */
-void notrace drcache_capture_missed(void)
+void notrace drcache_capture_lost(void)
 {
 	struct tdx_drcache_slot *slot = this_cpu_read(drcache_capture.slot);
 
 	if (!slot)
 		return;
 	drcache_slot_invalidate(slot);
-	count(DRCACHE_MISSED);
+	count(DRCACHE_LOST);
 }
-NOKPROBE_SYMBOL(drcache_capture_missed);
+NOKPROBE_SYMBOL(drcache_capture_lost);
 
 /**
  * drcache_capture_setup() - configure the capture of a CPU's exits and reset its counts

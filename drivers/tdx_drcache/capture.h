@@ -13,7 +13,7 @@ enum drcache_count {
 	DRCACHE_REFUSED,
 	DRCACHE_LATE,
 	DRCACHE_L1_HWBP,
-	DRCACHE_MISSED,
+	DRCACHE_LOST,
 	DRCACHE_NR_COUNTS
 };
 
@@ -24,6 +24,6 @@ void drcache_capture_counts(unsigned int cpu, u64 counts[DRCACHE_NR_COUNTS]);
 
 void drcache_capture_exit(u64 exit_rax, u64 entry_rcx);
 void drcache_capture_exit_late(u64 exit_rax, u64 entry_rcx);
-void drcache_capture_missed(void);
+void drcache_capture_lost(void);
 
 #endif /* _DRCACHE_CAPTURE_H */

@@ -62,7 +62,7 @@ static int ioctl_get_info(struct drcache_file *f, union drcache_arg *arg)
 		return -EINVAL;
 	info->hook = drcache_hook_which();
 	info->features = drcache_vcpu_features();
-	info->max_vcpus = nr_cpu_ids;
+	info->nr_cpu_ids = nr_cpu_ids;
 	info->map_size = PAGE_SIZE;
 	info->host = drcache_host_driver_kind(info->hook);
 	return 0;
@@ -168,7 +168,7 @@ static const struct drcache_ioctl_op ioctls[] = {
 		      ioctl_bind),
 	DRCACHE_IOCTL(TDX_DRCACHE_GET_REGS, tdx_drcache_regs, tsc, true,
 		      ioctl_get_regs),
-	DRCACHE_IOCTL(TDX_DRCACHE_GET_STATS, tdx_drcache_stats, missed, true,
+	DRCACHE_IOCTL(TDX_DRCACHE_GET_STATS, tdx_drcache_stats, lost, true,
 		      ioctl_get_stats),
 };
 
@@ -272,10 +272,10 @@ static void build_check_abi(void)
 	CHECK_LAST(tdx_drcache_info, reserved, 32);
 	CHECK_LAST(tdx_drcache_bind, reserved, 32);
 	CHECK_LAST(tdx_drcache_regs, tsc, 72);
-	CHECK_LAST(tdx_drcache_stats, missed, 56);
+	CHECK_LAST(tdx_drcache_stats, lost, 56);
 #undef CHECK_LAST
 	/* drcache_vcpu_stats() treats the counts as an array. */
-	BUILD_BUG_ON(offsetofend(struct tdx_drcache_stats, missed) -
+	BUILD_BUG_ON(offsetofend(struct tdx_drcache_stats, lost) -
 		     offsetof(struct tdx_drcache_stats, published) !=
 		     DRCACHE_NR_COUNTS * sizeof(u64));
 	BUILD_BUG_ON(DRCACHE_SLOT_OFFSET < sizeof(struct tdx_drcache_header));

@@ -73,7 +73,7 @@ static void notrace fprobe_exit(DRCACHE_FPROBE_EXIT_ARGS)
 	if (!run)
 		return;
 	if (may_be_blind(run))
-		drcache_capture_missed();
+		drcache_capture_lost();
 	else
 		drcache_capture_exit(READ_ONCE(run->exit_info.rax),
 				     READ_ONCE(run->entry_rcx));

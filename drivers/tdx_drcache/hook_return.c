@@ -135,7 +135,7 @@ static __always_inline void capture_if(bool intact)
 		drcache_capture_exit_late(READ_ONCE(run->exit_info.rax),
 					  READ_ONCE(run->entry_rcx));
 	else
-		drcache_capture_missed();
+		drcache_capture_lost();
 }
 
 /* Not inlined, to keep its stack frame off all other returns. */

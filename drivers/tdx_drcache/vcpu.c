@@ -152,7 +152,7 @@ static int vcpu_own(struct drcache_vcpu *v, unsigned int cpu,
 	}
 	if (host == TDX_DRCACHE_HOST_EMULATED)
 		flags |= TDX_DRCACHE_EMULATED;
-	drcache_capture_setup(cpu, bind->exit_reasons ?: TDX_DRCACHE_HW_INTERRUPT, flags,
+	drcache_capture_setup(cpu, bind->exit_reasons ?: TDX_DRCACHE_REASON_HW_INTERRUPT, flags,
 			      v->exclusive);
 
 	cpus_read_lock();

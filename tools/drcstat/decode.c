@@ -26,7 +26,7 @@ const struct dr6_bit dr6_bits[DR6_BITS] = {
 };
 
 const char *const stats_names[STATS] = {
-	"published", "filtered", "refused", "late", "l1_hwbp", "missed",
+	"published", "filtered", "refused", "late", "l1_hwbp", "lost",
 };
 
 bool dr6_says(uint64_t dr6, const struct dr6_bit *bit)

@@ -189,7 +189,7 @@ static void add_vcpus(struct report *r)
 		for_list(opt.cpus, r);
 		return;
 	}
-	for (unsigned int cpu = 0; cpu < r->info.max_vcpus; cpu++)
+	for (unsigned int cpu = 0; cpu < r->info.nr_cpu_ids; cpu++)
 		add_vcpu(r, cpu);
 	if (!r->nr_vcpus)
 		die(0, "no CPU is online");
@@ -245,7 +245,7 @@ static void take_sample(struct vcpu *v)
 	v->now.stats[2] = s.refused;
 	v->now.stats[3] = s.late;
 	v->now.stats[4] = s.l1_hwbp;
-	v->now.stats[5] = s.missed;
+	v->now.stats[5] = s.lost;
 	v->now.exclusive = s.flags & TDX_DRCACHE_STATS_EXCLUSIVE;
 	v->samples++;
 	v->none += v->now.res == TDX_DRCACHE_MISS_INVALID;

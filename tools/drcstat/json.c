@@ -144,7 +144,7 @@ void json_info(const struct report *r)
 	for (i = 0; i < 64; i++)
 		if (r->info.features >> i & 1 && feature_name(i))
 			printf("%s\"%s\"", comma(n++), feature_name(i));
-	printf("],\"max_vcpus\":%u,\"map_size\":%u}\n", r->info.max_vcpus,
+	printf("],\"nr_cpu_ids\":%u,\"map_size\":%u}\n", r->info.nr_cpu_ids,
 	       r->info.map_size);
 }
 

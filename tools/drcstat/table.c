@@ -147,7 +147,7 @@ static void stats_rows(const struct report *r, bool samples)
 	char buf[32];
 
 	on(heading);
-	fputs("CPU   PUBLISHED    FILTERED     REFUSED        LATE     L1_HWBP      MISSED"
+	fputs("CPU   PUBLISHED    FILTERED     REFUSED        LATE     L1_HWBP        LOST"
 	      "  EXCLUSIVE", stdout);
 	if (samples)
 		fputs("   SAMPLES    NONE    BUSY", stdout);
@@ -181,7 +181,7 @@ void table_info(const struct report *r)
 		if (info->features >> i & 1 && feature_name(i))
 			printf(" %s", feature_name(i));
 	putchar('\n');
-	printf("max vCPUs   %u\n", info->max_vcpus);
+	printf("nr_cpu_ids  %u\n", info->nr_cpu_ids);
 	printf("map size    %u\n", info->map_size);
 }
 

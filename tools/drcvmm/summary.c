@@ -29,20 +29,20 @@ static void print_stats(struct vcpu *v)
 		die("TDX_DRCACHE_GET_STATS: %s", strerror(errno));
 	printf("  kernel: %" PRIu64 " published, %" PRIu64 " filtered, %" PRIu64
 	       " refused, %" PRIu64 " late, %" PRIu64 " with L1 breakpoints, %" PRIu64
-	       " missed%s\n", (uint64_t)s.published, (uint64_t)s.filtered,
+	       " lost%s\n", (uint64_t)s.published, (uint64_t)s.filtered,
 	       (uint64_t)s.refused, (uint64_t)s.late, (uint64_t)s.l1_hwbp,
-	       (uint64_t)s.missed, !opt.exclusive ? "" :
+	       (uint64_t)s.lost, !opt.exclusive ? "" :
 	       v->reader.exclusive ? "; exclusive" : "; not exclusive");
 	exclusive = s.flags & TDX_DRCACHE_STATS_EXCLUSIVE;
 	if (exclusive != v->reader.exclusive)
 		fail(v, "the kernel says that the vCPU is %sexclusive", exclusive ? "" : "not ");
 	if (exclusive && s.l1_hwbp)
 		fail(v, "L1 had breakpoints while the vCPU was exclusive");
-	/* The return hook can count a refused entry as missed, if it is not sure. */
-	if (opt.verify && s.refused + s.missed < v->refused)
+	/* The return hook can count a refused entry as lost, if it is not sure. */
+	if (opt.verify && s.refused + s.lost < v->refused)
 		fail(v, "the kernel counts %" PRIu64 " refused entries and %" PRIu64
-		     " missed, the VMM %" PRIu64 " refused", (uint64_t)s.refused,
-		     (uint64_t)s.missed, v->refused);
+		     " lost, the VMM %" PRIu64 " refused", (uint64_t)s.refused,
+		     (uint64_t)s.lost, v->refused);
 }
 
 /* Print a cost, less that of reading the clock. */

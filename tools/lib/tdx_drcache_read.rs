@@ -117,7 +117,7 @@ struct Info {
     size: u32,
     hook: u32,
     features: u64,
-    max_vcpus: u32,
+    nr_cpu_ids: u32,
     map_size: u32,
     host: u32,
     reserved: u32,

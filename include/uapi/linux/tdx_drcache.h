@@ -198,7 +198,7 @@ struct tdx_drcache_slot {
  * @size: in: sizeof(struct tdx_drcache_info)
  * @hook: out: the hook in place, or the one that BIND would place now
  * @features: out: TDX_DRCACHE_FEATURE_*, the optional features of this kernel
- * @max_vcpus: out: all CPU numbers are below this
+ * @nr_cpu_ids: out: all CPU numbers are below this
  * @map_size: out: the length to mmap(), in bytes
  * @host: out: TDX_DRCACHE_HOST_*, the driver that runs the L2s
  * @reserved: zero
@@ -207,7 +207,7 @@ struct tdx_drcache_info {
 	__u32 size;
 	__u32 hook;
 	__aligned_u64 features;
-	__u32 max_vcpus;
+	__u32 nr_cpu_ids;
 	__u32 map_size;
 	__u32 host;
 	__u32 reserved;
@@ -234,14 +234,14 @@ struct tdx_drcache_info {
 #define TDX_DRCACHE_BIND_EXCLUSIVE	(1u << 1)
 
 /* struct tdx_drcache_bind::exit_reasons, one bit per VMX basic exit reason */
-#define TDX_DRCACHE_HW_INTERRUPT	(1ull << 1)
+#define TDX_DRCACHE_REASON_HW_INTERRUPT	(1ull << 1)
 
 /**
  * struct tdx_drcache_bind - the vCPU to bind to, and the exits to capture
  * @size: in: sizeof(struct tdx_drcache_bind)
  * @cpu: in: the L1 kernel's CPU number
  * @exit_reasons: in: the VMX basic exit reasons to capture at; 0 means
- *	TDX_DRCACHE_HW_INTERRUPT alone (the kernel calls that reason
+ *	TDX_DRCACHE_REASON_HW_INTERRUPT alone (the kernel calls that reason
  *	EXIT_REASON_EXTERNAL_INTERRUPT)
  * @run_page: in: the address where the caller has mapped the host driver's run page
  *	of that CPU; may be 0 if the hook does not need it (the callout does not). The
@@ -334,7 +334,7 @@ struct tdx_drcache_regs {
  * @refused: out: entries that returned without an L2 having run
  * @late: out: snapshots published with LATE
  * @l1_hwbp: out: snapshots published with L1_HWBP
- * @missed: out: exits seen but lost: L1 may have written the registers, or the hook
+ * @lost: out: exits seen but not captured, although selected: L1 may have written the registers, or the hook
  *	may not see every exit
  *
  * Each count is read once, so together they are not a snapshot of one moment. They
@@ -348,7 +348,7 @@ struct tdx_drcache_stats {
 	__aligned_u64 refused;
 	__aligned_u64 late;
 	__aligned_u64 l1_hwbp;
-	__aligned_u64 missed;
+	__aligned_u64 lost;
 };
 
 /*

@@ -891,10 +891,10 @@ static long op_get_info(const uint64_t *a)
 		return ret;
 	memcpy(&info, arg.p, sizeof(info));
 	if (info.hook > TDX_DRCACHE_HOOK_RETURN || info.features != features ||
-	    info.max_vcpus != nr_cpus || info.map_size != PAGE || info.reserved ||
+	    info.nr_cpu_ids != nr_cpus || info.map_size != PAGE || info.reserved ||
 	    (info.host == TDX_DRCACHE_HOST_EMULATED) != have_host)
 		bad("GET_INFO gives hook %u, host %u, %u vCPUs", info.hook, info.host,
-		    info.max_vcpus);
+		    info.nr_cpu_ids);
 	return ret;
 }
 
@@ -2370,7 +2370,7 @@ static void look_around(void)
 		die("%s", TDX_DRCACHE_DEV);
 	close(fd);
 	hook = info.hook;
-	nr_cpus = info.max_vcpus;
+	nr_cpus = info.nr_cpu_ids;
 	have_host = info.host != TDX_DRCACHE_HOST_NONE;
 	features = info.features;
 	needs_run_page = hook != TDX_DRCACHE_HOOK_CALLOUT;

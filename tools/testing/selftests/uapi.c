@@ -463,9 +463,9 @@ TEST_F(dev, halt_is_no_exit)
 	}
 	ASSERT_EQ(ioctl(self->fd, TDX_DRCACHE_GET_STATS, &stats), 0);
 	EXPECT_EQ(stats.published, 0);
-	/* The return hook counts each halt as filtered or missed. */
+	/* The return hook counts each halt as filtered or lost. */
 	if (info.hook == TDX_DRCACHE_HOOK_RETURN)
-		EXPECT_EQ(stats.filtered + stats.missed, 10);
+		EXPECT_EQ(stats.filtered + stats.lost, 10);
 	run->flags = 0;
 	munmap(run, PAGE);
 	close(vtl);
@@ -873,7 +873,7 @@ TEST_F(dev, info)
 	ASSERT_EQ(get_info(self->fd, &info), 0);
 	EXPECT_EQ(info.host, TDX_DRCACHE_HOST_EMULATED);
 	EXPECT_NE(info.hook, TDX_DRCACHE_HOOK_NONE);
-	EXPECT_GE(info.max_vcpus, 1);
+	EXPECT_GE(info.nr_cpu_ids, 1);
 }
 
 TEST_HARNESS_MAIN

@@ -327,8 +327,8 @@ sleeps()
 		[ $slept -lt 3 ] || break
 		part=$((4 * part))
 	done
-	lost=$(sed -n 's/^  kernel: .*[ ,]\([0-9]*\) missed.*/\1/p' /tmp/sleeps)
-	echo "slept $slept times, $lost missed"
+	lost=$(sed -n 's/^  kernel: .*[ ,]\([0-9]*\) lost.*/\1/p' /tmp/sleeps)
+	echo "slept $slept times, $lost lost"
 	if [ "$hook" = return ]; then
 		# The last may have been after the VMM.
 		[ "$slept" -ge 3 ] && [ "$lost" -ge $((slept - 1)) ]

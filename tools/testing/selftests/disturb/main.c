@@ -90,7 +90,7 @@ static int64_t exits_while_exclusive(void)
 		die("TDX_DRCACHE_GET_STATS: %s", strerror(errno));
 	if (!(s.flags & TDX_DRCACHE_STATS_EXCLUSIVE))
 		return -1;
-	return s.published + s.filtered + s.refused + s.missed;
+	return s.published + s.filtered + s.refused + s.lost;
 }
 
 /**

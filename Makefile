@@ -12,10 +12,16 @@ kbuild = $(MAKE) -C $(KDIR) M=$(CURDIR)
 
 all: modules tools
 
-modules ground:
+modules: kdir
+	$(kbuild) modules
+
+# Also tests: modules for test machines, and programs.
+ground: kdir tools
+	$(kbuild) GROUND=m modules
+
+kdir:
 	@test -e $(KDIR)/Makefile || { \
 		echo "No kernel headers at $(KDIR); install them or set KDIR=" >&2; exit 1; }
-	$(kbuild) $(if $(filter ground,$@),GROUND=m) modules
 
 tools:
 	$(MAKE) -C tools O=$(DRCACHE_BUILD)/tools
@@ -24,8 +30,10 @@ install: all
 	$(kbuild) modules_install $(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR))
 	$(MAKE) -C tools O=$(DRCACHE_BUILD)/tools install
 
+# For every kernel, but nothing that DKMS has installed.
 uninstall:
-	find $(DESTDIR)/lib/modules -name 'tdx_drcache.ko*' -delete
+	find $(DESTDIR)/lib/modules -path '*/drivers/tdx_drcache/tdx_drcache.ko*' -delete -o \
+		-path '*/drivers/tdx_drcache' -type d -empty -delete
 	$(MAKE) -C tools O=$(DRCACHE_BUILD)/tools uninstall
 
 demo:
@@ -52,7 +60,7 @@ clean:
 		-o -name '*.mod.c' -o -name '.*.cmd' -o -name '.*.d' \
 		-o -name modules.order \) -delete
 	rm -f Module.symvers modules.order .Module.symvers.cmd .modules.order.cmd \
-		.module-common.*
+		.module-common.* ..module-common.*
 	$(MAKE) -C tools O=$(DRCACHE_BUILD)/tools clean
 
 distclean: clean
@@ -62,8 +70,8 @@ help:
 	@echo 'Building:'
 	@echo '  all        the module and the tools (default)'
 	@echo '  modules    tdx_drcache.ko against KDIR'
-	@echo '  ground     also the test bed, its tools and the KUnit suites; not installed'
 	@echo '  tools      drcvmm and drcstat, static'
+	@echo '  ground     also the test bed, the KUnit suites and the test programs; never installed'
 	@echo '  install    install the module, tools, headers and man pages; uninstall removes them'
 	@echo '  clean      remove compiled files; distclean also removes downloads'
 	@echo
@@ -80,4 +88,7 @@ help:
 	@echo '  DRCACHE_BUILD=DIR  for downloads and builds (now: $(DRCACHE_BUILD))'
 	@echo '  DESTDIR=, PREFIX=  for install (PREFIX is $(PREFIX))'
 
-.PHONY: all modules ground tools install uninstall demo check lint soak matrix bench clean distclean help
+# Two runs of kbuild in one tree must not overlap.
+.NOTPARALLEL:
+
+.PHONY: all modules ground kdir tools install uninstall demo check lint soak matrix bench clean distclean help

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/module.h>
 
-MODULE_DESCRIPTION("KUnit suites of tdx_drcache, with a mock host driver");
+MODULE_DESCRIPTION("KUnit suites of tdx_drcache");
 MODULE_AUTHOR("The tdx-drcache maintainers");
 MODULE_LICENSE("GPL");

@@ -1,50 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * drcache_count: the cost of an exit, in ticks of the time stamp counter. A mock
- * host driver that makes exits in a loop: reading the parameter "exit" makes a
- * thousand of each kind, with interrupts off, and reports the quickest batch, per
- * exit. Under QEMU's -icount shift=0 a tick is an instruction.
+ * The cost of an exit, in ticks of the time stamp counter. Reading the parameter
+ * "exit_cost" makes a thousand exits of each kind, with interrupts off, and reports the
+ * quickest batch, per exit. Under QEMU's -icount shift=0 a tick is an instruction.
  */
 #include <linux/fs.h>
 #include <linux/irqflags.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
-#include <linux/static_call.h>
-#include <linux/tdx_drcache_host.h>
 #include <asm/msr.h>
 #include <tdx/tdg_vp.h>
+
+#include "mock_host.h"
 
 #define BATCHES		10
 #define BATCH		100
 
-typedef void (exit_hook_fn)(u64 exit_rax, u64 entry_rcx);
-DEFINE_STATIC_CALL_NULL(count_exit_hook, exit_hook_fn);
-
-const u8 mshv_vtl_emulated = 1;
-EXPORT_SYMBOL_GPL(mshv_vtl_emulated);
-
-int mshv_vtl_set_exit_hook(void (*fn)(u64 exit_rax, u64 entry_rcx))
-{
-	static_call_update(count_exit_hook, fn);
-	if (!fn)
-		synchronize_rcu();
-	return 0;
-}
-EXPORT_SYMBOL_GPL(mshv_vtl_set_exit_hook);
-
-/* Calls the hook as a host driver does, right after TDG.VP.ENTER. */
-static noinline void one_exit(u64 rax, u64 rcx)
-{
-	static_call_cond(count_exit_hook)(rax, rcx);
-}
-
-/* The same without a call site to patch. */
+/* mock_host_exit_here() without a call site to patch. */
 static noinline void no_exit(u64 rax, u64 rcx)
 {
 	barrier();
 }
 
-/* The fprobe hook finds this by name; the owner's run page describes the exit. */
+/*
+ * The fprobe hook finds this by name; the owner's run page describes the exit. Only
+ * hook=fprobe selects it, because tdx_drcache prefers the callout.
+ */
 void mshv_vtl_return_tdx(void);
 noinline void mshv_vtl_return_tdx(void)
 {
@@ -78,7 +59,7 @@ static u64 measure(void (*fn)(u64 rax, u64 rcx), u64 rax)
 	return least;
 }
 
-static int exit_get(char *buf, const struct kernel_param *kp)
+static int exit_cost_get(char *buf, const struct kernel_param *kp)
 {
 	static const struct {
 		const char *name;
@@ -96,21 +77,21 @@ static int exit_get(char *buf, const struct kernel_param *kp)
 
 	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
 		/* Measure twice: the first run leaves the slot as the second needs it. */
-		measure(one_exit, kinds[i].rax);
-		ticks = measure(one_exit, kinds[i].rax) - base;
+		measure(mock_host_exit_here, kinds[i].rax);
+		ticks = measure(mock_host_exit_here, kinds[i].rax) - base;
 		len += sysfs_emit_at(buf, len, "%s\t%llu.%02llu\n", kinds[i].name,
 				     ticks / BATCH, ticks % BATCH);
 	}
 	return len;
 }
 
-static const struct kernel_param_ops exit_ops = {
-	.get = exit_get,
+static const struct kernel_param_ops exit_cost_ops = {
+	.get = exit_cost_get,
 };
-module_param_cb(exit, &exit_ops, NULL, 0400);
-MODULE_PARM_DESC(exit, "read: make exits, and report the cost of each kind");
+module_param_cb(exit_cost, &exit_cost_ops, NULL, 0400);
+MODULE_PARM_DESC(exit_cost, "read: make exits, and report the cost of each kind");
 
-static int fprobe_get(char *buf, const struct kernel_param *kp)
+static int fprobe_cost_get(char *buf, const struct kernel_param *kp)
 {
 	u64 ticks;
 
@@ -119,11 +100,11 @@ static int fprobe_get(char *buf, const struct kernel_param *kp)
 	return sysfs_emit(buf, "call\t%llu.%02llu\n", ticks / BATCH, ticks % BATCH);
 }
 
-static const struct kernel_param_ops fprobe_ops = {
-	.get = fprobe_get,
+static const struct kernel_param_ops fprobe_cost_ops = {
+	.get = fprobe_cost_get,
 };
-module_param_cb(fprobe, &fprobe_ops, NULL, 0400);
-MODULE_PARM_DESC(fprobe, "read: call mshv_vtl_return_tdx(), and report the cost of one call");
+module_param_cb(fprobe_cost, &fprobe_cost_ops, NULL, 0400);
+MODULE_PARM_DESC(fprobe_cost, "read: call mshv_vtl_return_tdx(), and report the cost of one call");
 
 /* Any ioctl succeeds; for the return hook's late captures. */
 static long any_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -138,12 +119,8 @@ static const struct file_operations count_fops = {
 
 static struct miscdevice count_misc = {
 	.minor	= MISC_DYNAMIC_MINOR,
-	.name	= "drcache_count",
+	.name	= "drcache_mock_host",
 	.fops	= &count_fops,
 	.mode	= 0600,
 };
 module_misc_device(count_misc);
-
-MODULE_DESCRIPTION("Measure the cost of an exit with tdx_drcache");
-MODULE_AUTHOR("The tdx-drcache maintainers");
-MODULE_LICENSE("GPL");

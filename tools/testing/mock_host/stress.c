@@ -1,56 +1,37 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * drcache_stress: exits as fast as possible, to find torn snapshots. A mock host
- * driver that loads DR0-DR3 and DR6 with values derived from a number, makes an
- * exit, and goes on to the next number. Writing N to the parameter "exits" does
- * that N times on the writer's CPU; selftests/torn.c reads on others.
+ * Exits as fast as possible, to find torn snapshots. At each exit DR0-DR3 and DR6 have
+ * values derived from the exit's number. Writing N to the parameter "exits" makes N exits
+ * on the writer's CPU; selftests/torn.c reads on others.
  */
 #include <linux/irqflags.h>
 #include <linux/kernel.h>
 #include <linux/module.h>
-#include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
-#include <linux/tdx_drcache_host.h>
 #include <tdx/tdg_vp.h>
 
+#include "mock_host.h"
 #include "stress.h"
 
 #define BATCH		1000
 
-static void (*hook)(u64 exit_rax, u64 entry_rcx);
-
-const u8 mshv_vtl_emulated = 1;
-EXPORT_SYMBOL_GPL(mshv_vtl_emulated);
-
-/* The hook runs with interrupts off, so RCU waits for it. */
-int mshv_vtl_set_exit_hook(void (*fn)(u64 exit_rax, u64 entry_rcx))
-{
-	if (fn && hook)
-		return -EBUSY;
-	WRITE_ONCE(hook, fn);
-	if (!fn)
-		synchronize_rcu();
-	return 0;
-}
-EXPORT_SYMBOL_GPL(mshv_vtl_set_exit_hook);
-
 #define write_dr(reg, val)	asm volatile("mov %0, %%db" #reg : : "r" (val))
 
-static void one_exit(void (*fn)(u64 exit_rax, u64 entry_rcx), u64 n)
+static void one_exit(u64 n)
 {
 	write_dr(0, stress_db(n, 0));
 	write_dr(1, stress_db(n, 1));
 	write_dr(2, stress_db(n, 2));
 	write_dr(3, stress_db(n, 3));
 	write_dr(6, stress_dr6(n));
-	fn(stress_rax(n), 1ULL << TDX_ENTRY_VM_SHIFT);
+	mock_host_exit_here(stress_rax(n), 1ULL << TDX_ENTRY_VM_SHIFT);
 }
 
 static int exits_set(const char *val, const struct kernel_param *kp)
 {
-	void (*fn)(u64 exit_rax, u64 entry_rcx);
 	static u64 n;
 	unsigned long flags;
+	bool hooked;
 	u64 end;
 	int i, ret = kstrtou64(val, 0, &end);
 
@@ -59,12 +40,12 @@ static int exits_set(const char *val, const struct kernel_param *kp)
 	end += n;
 	while (n < end) {
 		local_irq_save(flags);
-		fn = READ_ONCE(hook);
-		for (i = 0; fn && i < BATCH && n < end; i++)
-			one_exit(fn, n++);
+		hooked = mock_host_hooked();
+		for (i = 0; hooked && i < BATCH && n < end; i++)
+			one_exit(n++);
 		write_dr(6, STRESS_DR6_REST);
 		local_irq_restore(flags);
-		if (!fn)
+		if (!hooked)
 			return -ENOTCONN;
 		if (fatal_signal_pending(current))
 			return -EINTR;
@@ -78,7 +59,3 @@ static const struct kernel_param_ops exits_ops = {
 };
 module_param_cb(exits, &exits_ops, NULL, 0200);
 MODULE_PARM_DESC(exits, "write N to make N exits on this CPU");
-
-MODULE_DESCRIPTION("Exits as fast as possible, to test tdx_drcache");
-MODULE_AUTHOR("The tdx-drcache maintainers");
-MODULE_LICENSE("GPL");

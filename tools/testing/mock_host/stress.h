@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The registers at exit n of drcache_stress.ko, shared with the reader in user
- * space.
+ * The registers at exit n of stress.c, shared with the reader in user space.
  */
 #ifndef _DRCACHE_STRESS_H
 #define _DRCACHE_STRESS_H

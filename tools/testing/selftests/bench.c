@@ -5,7 +5,7 @@
  * page of its own, and the ioctl fails.
  *
  * bench bound N: bind to CPUs 0 to N - 1, and measure binding, an exit on CPU 0, and
- * its reads, in ticks. drcache_count.ko makes the exits.
+ * its reads, in ticks. drcache_mock_host.ko makes the exits.
  *
  * bench files N: bind and map N files, one owner per CPU and observers otherwise, and
  * measure that in ticks and in memory.
@@ -22,8 +22,8 @@
 #define READS		1000000
 #define BATCHES		10
 #define BATCH		100
-#define EXITS		"/sys/module/drcache_count/parameters/exit"
-/* RAX of drcache_count.ko's last exits. */
+#define EXITS		"/sys/module/drcache_mock_host/parameters/exit_cost"
+/* RAX of drcache_mock_host.ko's last exits. */
 #define EXIT_RAX	0x110000000001
 
 static struct tdx_drcache_reader *readers;

@@ -37,7 +37,7 @@ static int print_info(void)
 }
 
 /*
- * Measure getppid(), or the ioctl on drcache_count.ko's device, in the quickest of ten
+ * Measure getppid(), or the ioctl on drcache_mock_host.ko's device, in the quickest of ten
  * batches of a hundred.
  */
 static void print_syscalls(int fd)
@@ -116,7 +116,7 @@ int main(int argc, char **argv)
 			syscalls = true;
 			break;
 		case 'l':
-			late = open("/dev/drcache_count", O_RDONLY);
+			late = open("/dev/drcache_mock_host", O_RDONLY);
 			syscalls = true;
 			break;
 		case 'r':

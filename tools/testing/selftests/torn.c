@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * torn [--ioctl] [--met N] CPU: observe a vCPU whose exits drcache_stress.ko makes, by
+ * torn [--ioctl] [--met N] CPU: observe a vCPU whose exits drcache_mock_host.ko makes, by
  * mmap or by GET_REGS, until reads have met N publishes (default: until SIGTERM), then
  * print the counts. Stops at once if a snapshot is torn or older than the one before.
  * Exits with 1 then, and if there was no snapshot or too few publishes were met.

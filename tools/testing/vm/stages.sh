@@ -117,7 +117,7 @@ boot_kunit()
 	RUN=kunit-$1 boot_stage "the KUnit suites leave a clean log, $1 kernel" --quiet \
 		--memory 2G --append no5lvl --timeout 900 \
 		--out "$builddir/run/kunit-$1.gcov" "kunit-$1" "$(image_of "$1")" \
-		"$vm/jobs/kunit" "$(ko_of "$1")"/tdx_drcache{,_kunit}.ko
+		"$vm/jobs/kunit" "$(ko_of "$1")"/{tdx_drcache,drcache_mock_host,tdx_drcache_kunit}.ko
 }
 
 # An allocation that fails is a warning with a stack dump; so warnings stay off the
@@ -202,7 +202,7 @@ boot_ohcl()
 stress()
 {
 	"$vm/boot" --quiet --memory 2G --timeout 7200 --env "$4" "$1" \
-		"$(image_of "$2")" "$vm/jobs/stress" "$(ko_of "$3")"/{tdx_drcache,drcache_stress}.ko \
+		"$(image_of "$2")" "$vm/jobs/stress" "$(ko_of "$3")"/{tdx_drcache,drcache_mock_host}.ko \
 		"$bin"/{drcbind,torn} "$vm/ktap.sh"
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the files of the fuzzer share. Each calls only those above it in this list:
+ * Declarations that the files of the fuzzer share. Each calls only those above it here:
  *
  *   base.c          random numbers, messages, injected faults
  *   objects.c       a process's files, mappings and breakpoints

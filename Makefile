@@ -62,6 +62,7 @@ clean:
 	rm -f Module.symvers modules.order .Module.symvers.cmd .modules.order.cmd \
 		.module-common.* ..module-common.*
 	$(MAKE) -C tools O=$(DRCACHE_BUILD)/tools clean
+	$(MAKE) -C tools/testing O=$(DRCACHE_BUILD)/tools clean
 
 distclean: clean
 	rm -rf $(DRCACHE_BUILD)

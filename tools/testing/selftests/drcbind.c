@@ -7,7 +7,7 @@
  *   --exclusive reserve the CPU's breakpoint registers
  *   --observe   bind as an observer instead
  *   --run-page  pass an ordinary page as the run page
- *   --exit RAX  the same, and write to it that an L2 exited with RAX
+ *   --exit RAX  the same, with an exit with RAX in the run page
  *   --syscalls  when bound, print the cost of a system call in ticks
  *   --late      the same, for an ioctl that looks like one that enters the L2
  *   --wait      observe instead, until an exit of the owner is captured

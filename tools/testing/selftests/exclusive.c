@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * TDX_DRCACHE_BIND_EXCLUSIVE: while a vCPU is bound with it, nobody in L1 gets a
- * breakpoint that may run on its CPU, in whichever way it is asked for, and everybody
- * else's breakpoints work. Wants tdx_drcache and a host driver loaded, and no breakpoint
- * anywhere; makes no exits of an L2.
+ * Test TDX_DRCACHE_BIND_EXCLUSIVE: while a vCPU is bound with it, L1 can't place a
+ * breakpoint that may run on its CPU, by any interface, and all other breakpoints work.
+ * Needs tdx_drcache and a host driver loaded, and no breakpoints in L1; makes no exits of
+ * an L2.
  */
 #include <fcntl.h>
 #include <linux/hw_breakpoint.h>
@@ -24,9 +24,9 @@
 #include "kselftest_harness.h"
 
 #define PAGE	4096
-/* Of a CPU: x86's breakpoint registers. */
+/* A CPU's breakpoint registers. */
 #define SLOTS	4
-/* The vCPU that is bound, and a CPU that is not. */
+/* The bound vCPU's CPU, and another one. */
 #define CPU	0
 #define OTHER	1
 
@@ -36,7 +36,7 @@
 
 static volatile long watched;
 
-/* perf_event_open() of a breakpoint: a file, or a negative errno. */
+/* Open a breakpoint by perf. Returns a file descriptor or a negative errno. */
 static int breakpoint(struct perf_event_attr *attr, pid_t pid, int cpu, unsigned long flags)
 {
 	int fd;
@@ -52,7 +52,7 @@ static int breakpoint(struct perf_event_attr *attr, pid_t pid, int cpu, unsigned
 	return fd < 0 ? -errno : fd;
 }
 
-/* Of a task, on all CPUs if @cpu is -1; or of a CPU, if @pid is -1. */
+/* A breakpoint for task @pid on @cpu, or on any CPU if @cpu is -1; for a CPU if @pid is -1. */
 static int plain(pid_t pid, int cpu)
 {
 	struct perf_event_attr attr = { 0 };
@@ -60,7 +60,7 @@ static int plain(pid_t pid, int cpu)
 	return breakpoint(&attr, pid, cpu, 0);
 }
 
-/* How many breakpoints can a CPU have now? Five would be too many. */
+/* Count the free slots of a CPU. A result of SLOTS + 1 means that there were too many. */
 static int free_slots(int cpu)
 {
 	int fds[SLOTS + 1], n = 0, found;
@@ -84,7 +84,7 @@ static int bind_flags(int fd, uint32_t cpu, uint32_t flags)
 	return ioctl(fd, TDX_DRCACHE_BIND, &bind) ? -errno : 0;
 }
 
-/* Bind exclusively: the file, or a negative errno. */
+/* Bind exclusively. Returns a file descriptor or a negative errno. */
 static int bind_exclusive(void)
 {
 	int fd = open(TDX_DRCACHE_DEV, O_RDONLY | O_CLOEXEC), err;
@@ -123,7 +123,7 @@ static void reap(pid_t pid)
 	waitpid(pid, NULL, __WALL);
 }
 
-/* A child that is traced and has stopped, and hits @watched when it goes on. */
+/* A traced child that has stopped. It hits @watched when it continues. */
 static pid_t tracee(void)
 {
 	pid_t pid = fork();
@@ -139,7 +139,7 @@ static pid_t tracee(void)
 	return pid;
 }
 
-/* PTRACE_POKEUSER of a debug register: 0, or a negative errno. */
+/* Write a debug register of @pid by PTRACE_POKEUSER. Returns 0 or a negative errno. */
 static int poke(pid_t pid, unsigned int n, unsigned long val)
 {
 	return ptrace(PTRACE_POKEUSER, pid, offsetof(struct user, u_debugreg[n]), val) ?
@@ -165,12 +165,12 @@ FIXTURE_SETUP(exclusive)
 	ASSERT_NE(run_page, MAP_FAILED);
 	ASSERT_EQ(free_slots(CPU), SLOTS);
 	ASSERT_EQ(free_slots(OTHER), SLOTS) {
-		TH_LOG("these tests want two CPUs");
+		TH_LOG("these tests need two CPUs");
 	}
 	ASSERT_EQ(bind_flags(self->fd, CPU, TDX_DRCACHE_BIND_EXCLUSIVE), 0);
 }
 
-/* Whatever a test does: no slot is lost, and none is kept. */
+/* No test may lose a slot or keep one. */
 FIXTURE_TEARDOWN(exclusive)
 {
 	close(self->fd);
@@ -215,7 +215,7 @@ TEST_F(exclusive, breakpoint_of_a_task)
 	reap(pid);
 }
 
-/* The count of a task's breakpoint, after a write to @watched on each CPU. */
+/* Count a task breakpoint's hits of one write to @watched on each CPU. */
 static void count_writes(int fd, uint64_t *on_cpu, uint64_t *on_other)
 {
 	uint64_t before = 0, after = 0;
@@ -232,7 +232,7 @@ static void count_writes(int fd, uint64_t *on_cpu, uint64_t *on_other)
 	*on_other = after - before;
 }
 
-/* One that is for another CPU works there, and does not come along to this one. */
+/* A breakpoint for another CPU works there, and does not follow its task to this one. */
 TEST_F(exclusive, breakpoint_for_another_cpu_stays_there)
 {
 	uint64_t here, there;
@@ -245,7 +245,7 @@ TEST_F(exclusive, breakpoint_for_another_cpu_stays_there)
 	close(fd);
 }
 
-/* PERF_EVENT_IOC_MODIFY_ATTRIBUTES can change its address and type, and no more. */
+/* PERF_EVENT_IOC_MODIFY_ATTRIBUTES changes only address and type. */
 TEST_F(exclusive, modified)
 {
 	struct perf_event_attr attr = { .disabled = 1 };
@@ -264,14 +264,14 @@ TEST_F(exclusive, modified)
 	EXPECT_EQ(ioctl(fd, PERF_EVENT_IOC_MODIFY_ATTRIBUTES, &attr), 0);
 	count_writes(fd, &here, &there);
 	EXPECT_EQ(here, 0);
-	/* The increment reads, too, and is one instruction or two. */
+	/* The increment also reads; it takes one instruction or two. */
 	EXPECT_GE(there, 1);
 	EXPECT_EQ(free_slots(CPU), 0);
 	EXPECT_EQ(free_slots(OTHER), SLOTS - 1);
 	close(fd);
 }
 
-/* Create the breakpoint that a child would inherit first. */
+/* A child can inherit only breakpoints that its parent can have. */
 TEST_F(exclusive, inherited)
 {
 	struct perf_event_attr attr = { .inherit = 1 };
@@ -287,7 +287,7 @@ TEST_F(exclusive, inherited)
 	if (!pid) {
 		uint64_t here, there;
 
-		/* The count of parent and children. */
+		/* The count includes the children. */
 		count_writes(fd, &here, &there);
 		_exit(here != 0 || there != 1);
 	}
@@ -295,7 +295,7 @@ TEST_F(exclusive, inherited)
 	EXPECT_EQ(status, 0);
 	close(fd);
 
-	/* Inherited before: by a child that sleeps. */
+	/* A sleeping child inherited the breakpoint before BIND. */
 	close(self->fd);
 	fd = breakpoint(&attr, 0, -1, 0);
 	ASSERT_GE(fd, 0);
@@ -304,16 +304,16 @@ TEST_F(exclusive, inherited)
 	ASSERT_GE(pid, 0);
 	if (!pid) {
 		close(fds[1]);
-		/* The file is not what is inherited by perf. */
+		/* perf inherits the event, not the file. */
 		close(fd);
 		_exit(read(fds[0], &byte, 1) != 1 || read(fds[0], &byte, 1) != 0);
 	}
-	/* It has closed the file when it has read this. */
+	/* Once the child has read this, it has closed the file. */
 	EXPECT_EQ(write(fds[1], "", 1), 1);
 	while (!ioctl(fds[0], FIONREAD, &status) && status)
 		usleep(1000);
 	EXPECT_EQ(bind_exclusive(), -ENOSPC);
-	/* The child's goes with its parent's. */
+	/* The parent's breakpoint takes the child's along. */
 	close(fd);
 	self->fd = bind_exclusive();
 	EXPECT_GE(self->fd, 0);
@@ -322,7 +322,7 @@ TEST_F(exclusive, inherited)
 	EXPECT_EQ(status, 0);
 }
 
-/* perf's breakpoints of a control group are breakpoints of a CPU. */
+/* For perf, breakpoints of a control group belong to a CPU. */
 TEST_F(exclusive, breakpoint_of_a_cgroup)
 {
 	struct perf_event_attr attr = { 0 };
@@ -347,7 +347,7 @@ TEST_F(exclusive, breakpoint_of_a_cgroup)
 		SKIP(return, "this kernel's perf has no control groups");
 }
 
-/* As gdb's watch and hbreak do it: the address, then DR7. */
+/* Like gdb's watch and hbreak: write the address, then DR7. */
 TEST_F(exclusive, ptrace_watchpoint)
 {
 	pid_t pid = tracee();
@@ -357,7 +357,7 @@ TEST_F(exclusive, ptrace_watchpoint)
 	for (unsigned int n = 0; n < SLOTS; n++)
 		EXPECT_EQ(poke(pid, n, (unsigned long)&watched), -ENOSPC);
 	EXPECT_EQ(poke(pid, 7, WATCH_WRITES), -ENOSPC);
-	/* Taking away what is not there is no error, as ever. */
+	/* Removing a watchpoint that does not exist is no error. */
 	EXPECT_EQ(poke(pid, 7, 0), 0);
 	for (unsigned int n = 0; n < SLOTS; n++) {
 		errno = 0;
@@ -365,12 +365,12 @@ TEST_F(exclusive, ptrace_watchpoint)
 			  0);
 		EXPECT_EQ(errno, 0);
 	}
-	/* It goes on, and nothing stops it. */
+	/* The tracee continues to its end. */
 	ASSERT_EQ(ptrace(PTRACE_CONT, pid, NULL, NULL), 0);
 	ASSERT_EQ(waitpid(pid, &status, 0), pid);
 	EXPECT_TRUE(WIFEXITED(status));
 
-	/* And else it would have been stopped. */
+	/* Without exclusive it stops at the watchpoint. */
 	close(self->fd);
 	pid = tracee();
 	ASSERT_GT(pid, 0);
@@ -382,7 +382,7 @@ TEST_F(exclusive, ptrace_watchpoint)
 	reap(pid);
 }
 
-/* ptrace() as a 32-bit tracer makes it; its struct user has the debug registers at 252. */
+/* ptrace() of a 32-bit tracer, whose struct user has the debug registers at offset 252. */
 static long ptrace32(long request, pid_t pid, unsigned long addr, unsigned long data)
 {
 	long ret = 26;
@@ -402,7 +402,7 @@ TEST_F(exclusive, watchpoint_of_a_32_bit_tracer)
 	int status;
 	pid_t pid;
 
-	/* Where the kernel has no 32-bit entry that is a SIGSEGV. */
+	/* Without a 32-bit entry in the kernel, this raises SIGSEGV. */
 	pid = fork();
 	ASSERT_GE(pid, 0);
 	if (!pid) {
@@ -418,7 +418,7 @@ TEST_F(exclusive, watchpoint_of_a_32_bit_tracer)
 	for (unsigned int n = 0; n < SLOTS; n++)
 		EXPECT_EQ(ptrace32(PTRACE_POKEUSER, pid, DEBUGREG32(n), addr), -ENOSPC);
 	EXPECT_EQ(ptrace32(PTRACE_POKEUSER, pid, DEBUGREG32(7), 1 | 1 << 16), -ENOSPC);
-	/* The tracee has the file, too. */
+	/* The tracee also has the file open. */
 	reap(pid);
 	close(self->fd);
 	pid = tracee();
@@ -432,7 +432,7 @@ static void __attribute__((noinline, noclone)) stopped_in(void)
 	asm volatile("nop; nop; nop; nop" : : : "memory");
 }
 
-/* gdb's break and stepi. */
+/* Like gdb's break and stepi. */
 TEST_F(exclusive, software_breakpoint_and_single_step)
 {
 	struct user_regs_struct regs;
@@ -470,7 +470,7 @@ TEST_F(exclusive, software_breakpoint_and_single_step)
 	reap(pid);
 }
 
-/* A breakpoint of anybody's keeps the flag from being had, but not the vCPU. */
+/* With any breakpoint on the CPU, BIND fails with the flag, but works without. */
 TEST_F(exclusive, bind_beside_breakpoints)
 {
 	int fds[SLOTS], fd;
@@ -481,24 +481,24 @@ TEST_F(exclusive, bind_beside_breakpoints)
 		fds[n] = plain(-1, CPU);
 		ASSERT_GE(fds[n], 0);
 		EXPECT_EQ(bind_exclusive(), -ENOSPC);
-		/* Those that it got before it failed are free. */
+		/* The failed BIND has released the slots that it took. */
 		EXPECT_EQ(free_slots(CPU), SLOTS - 1 - n);
 	}
 	fd = open(TDX_DRCACHE_DEV, O_RDONLY | O_CLOEXEC);
 	EXPECT_EQ(bind_flags(fd, CPU, TDX_DRCACHE_BIND_EXCLUSIVE), -ENOSPC);
-	/* The same file can be bound without. */
+	/* The same file can be bound without the flag. */
 	EXPECT_EQ(bind_flags(fd, CPU, 0), 0);
 	close(fd);
 	for (int n = 0; n < SLOTS; n++)
 		close(fds[n]);
 
-	/* Of a task that sleeps. */
+	/* A breakpoint of a sleeping task. */
 	pid = sleeper();
 	ASSERT_GT(pid, 0);
 	fd = plain(pid, -1);
 	ASSERT_GE(fd, 0);
 	EXPECT_EQ(bind_exclusive(), -ENOSPC);
-	/* It counts as long as its file is open, even when the task is gone. */
+	/* It counts while its file is open, even after the task is gone. */
 	reap(pid);
 	EXPECT_EQ(bind_exclusive(), -ENOSPC);
 	close(fd);
@@ -507,8 +507,8 @@ TEST_F(exclusive, bind_beside_breakpoints)
 }
 
 /*
- * A watchpoint that is deleted is only disabled: the kernel keeps its slot until the task
- * is gone or calls execve().
+ * Deleting a watchpoint only disables it: the kernel keeps its slot until the task exits
+ * or calls execve().
  */
 TEST_F(exclusive, bind_beside_a_watchpoint)
 {
@@ -526,7 +526,7 @@ TEST_F(exclusive, bind_beside_a_watchpoint)
 	EXPECT_GE(self->fd, 0);
 }
 
-/* Other errors of BIND take no slot, and leave an owner its own. */
+/* If BIND fails for another reason, it takes no slot, and an owner keeps its slots. */
 TEST_F(exclusive, failed_bind)
 {
 	struct tdx_drcache_bind bind = {
@@ -558,7 +558,7 @@ TEST_F(exclusive, failed_bind)
 	EXPECT_EQ(ioctl(fd, TDX_DRCACHE_BIND, &bind), -1);
 	EXPECT_EQ(errno, EOPNOTSUPP);
 	EXPECT_EQ(free_slots(CPU), SLOTS);
-	/* The file is as good as before. */
+	/* The file can still be bound. */
 	EXPECT_EQ(bind_flags(fd, CPU, TDX_DRCACHE_BIND_EXCLUSIVE), 0);
 	self->fd = fd;
 }
@@ -576,7 +576,7 @@ TEST_F(exclusive, every_cpu)
 	EXPECT_EQ(plain(0, -1), -ENOSPC);
 }
 
-/* The mapping is enough of an owner. */
+/* The mapping alone keeps the vCPU exclusive. */
 TEST_F(exclusive, mapping_alone)
 {
 	void *page = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->fd, 0);
@@ -611,7 +611,7 @@ TEST_F(exclusive, owner_is_killed)
 	EXPECT_EQ(free_slots(CPU), SLOTS);
 }
 
-TEST_F(exclusive, observers_are_told)
+TEST_F(exclusive, observers_see_the_flag)
 {
 	struct tdx_drcache_stats stats = { .size = sizeof(stats) };
 	int fd = open(TDX_DRCACHE_DEV, O_RDONLY | O_CLOEXEC);
@@ -625,7 +625,19 @@ TEST_F(exclusive, observers_are_told)
 	close(fd);
 }
 
-/* DR0 to DR3 and DR6 of this CPU, by the host driver's ioctls. False if one failed. */
+/* Open the VTL. Returns a file descriptor, or -1 without a host driver. */
+static int open_vtl(void)
+{
+	int mshv = open("/dev/mshv", O_RDWR | O_CLOEXEC), vtl;
+
+	if (mshv < 0)
+		return -1;
+	vtl = ioctl(mshv, MSHV_CREATE_VTL, NULL);
+	close(mshv);
+	return vtl;
+}
+
+/* Read or write DR0 to DR3 and DR6 of this CPU by the host driver's ioctls. */
 static bool debug_registers(int vtl, unsigned long request, uint64_t *val)
 {
 	static const uint32_t names[] = {
@@ -644,16 +656,14 @@ static bool debug_registers(int vtl, unsigned long request, uint64_t *val)
 	return true;
 }
 
-/* Neither BIND nor close() writes the registers: they are the L2's. */
+/* Neither BIND nor close() writes the registers, which belong to the L2. */
 TEST_F(exclusive, registers_are_left_alone)
 {
 	uint64_t want[5] = { 0x1111000, 0x2222000, 0x3333000, 0x4444000, 0xffff0ff5 }, got[5];
-	int mshv = open("/dev/mshv", O_RDWR | O_CLOEXEC), vtl;
+	int vtl = open_vtl();
 
-	if (mshv < 0)
+	if (vtl < 0)
 		SKIP(return, "no /dev/mshv");
-	vtl = ioctl(mshv, MSHV_CREATE_VTL, NULL);
-	ASSERT_GE(vtl, 0);
 	pin(CPU);
 	close(self->fd);
 	ASSERT_TRUE(debug_registers(vtl, MSHV_SET_VP_REGISTERS, want));
@@ -671,22 +681,19 @@ TEST_F(exclusive, registers_are_left_alone)
 	for (int i = 0; i < 5; i++)
 		EXPECT_EQ(got[i], want[i]);
 	close(vtl);
-	close(mshv);
 }
 
 /*
- * A breakpoint from before BIND leaves its address, so a VMM must write the registers
- * between BIND and the first entry.
+ * A breakpoint from before BIND leaves its address in the register, so a VMM must write
+ * the registers between BIND and the first entry.
  */
-TEST_F(exclusive, what_was_left_before_is_there)
+TEST_F(exclusive, earlier_address_stays)
 {
-	int mshv = open("/dev/mshv", O_RDWR | O_CLOEXEC), vtl, fd;
+	int vtl = open_vtl(), fd;
 	uint64_t val[5];
 
-	if (mshv < 0)
+	if (vtl < 0)
 		SKIP(return, "no /dev/mshv");
-	vtl = ioctl(mshv, MSHV_CREATE_VTL, NULL);
-	ASSERT_GE(vtl, 0);
 	pin(CPU);
 	close(self->fd);
 	fd = plain(-1, CPU);
@@ -699,18 +706,17 @@ TEST_F(exclusive, what_was_left_before_is_there)
 	memset(val, 0, sizeof(val));
 	ASSERT_TRUE(debug_registers(vtl, MSHV_SET_VP_REGISTERS, val));
 	close(vtl);
-	close(mshv);
 }
 
 /**
- * struct race - memory that the processes of the race share
- * @end: they are to end
- * @bound: the vCPU is exclusive, for sure
- * @placed: so many breakpoints are there, for sure
- * @both: at the same time
- * @got: by each: how often it had what it wanted
- * @refused: how often it was refused with ENOSPC
- * @failed: with something else: the last errno
+ * struct race - memory that the racing processes share
+ * @end: ends the race
+ * @bound: the vCPU is certainly exclusive
+ * @placed: number of breakpoints that certainly exist
+ * @both: number of times that both were true
+ * @got: successes of each process
+ * @refused: refusals of each process, with ENOSPC
+ * @failed: the last other errno
  */
 struct race {
 	atomic_int end, bound, placed, both;
@@ -719,8 +725,8 @@ struct race {
 
 enum { BINDER, BY_CPU, BY_TASK, BY_PTRACE };
 
-/* It wanted it, and has it until this returns; or a negative errno. */
-static void tell(struct race *r, int who, int ret)
+/* Record a result of process @who. If it succeeded, it holds the slots until this returns. */
+static void record(struct race *r, int who, int ret)
 {
 	if (ret == -ENOSPC) {
 		atomic_fetch_add(&r->refused[who], 1);
@@ -740,7 +746,7 @@ static void tell(struct race *r, int who, int ret)
 		if (atomic_load(&r->bound))
 			atomic_fetch_add(&r->both, 1);
 	}
-	/* Long enough for somebody else to want it. */
+	/* Hold it long enough for the others to try. */
 	usleep((who == BINDER ? 5000 : 300) + atomic_load(&r->got[who]) % 7 * 100);
 	if (who == BINDER)
 		atomic_store(&r->bound, 0);
@@ -757,30 +763,30 @@ static void __attribute__((noreturn)) racer(struct race *r, int who)
 		switch (who) {
 		case BINDER:
 			ret = bind_exclusive();
-			tell(r, who, ret);
+			record(r, who, ret);
 			close(ret);
 			break;
 		case BY_PTRACE:
-			/* The slot is the tracee's until it is gone. */
+			/* The tracee keeps the slot until it exits. */
 			pid = tracee();
 			if (pid < 0)
 				_exit(1);
 			ret = poke(pid, 0, (unsigned long)&watched);
-			tell(r, who, ret);
+			record(r, who, ret);
 			reap(pid);
 			break;
 		default:
 			ret = plain(who == BY_CPU ? -1 : 0, who == BY_CPU ? CPU : -1);
-			tell(r, who, ret);
+			record(r, who, ret);
 			close(ret);
 		}
-		/* Let others be first. */
+		/* Let others go first. */
 		usleep((who == BINDER ? 200 : 1000) + atomic_load(&r->got[who]) % 5 * 200);
 	}
 	_exit(0);
 }
 
-/* Whoever comes first has it, and the other is refused. */
+/* The first one succeeds, and the other is refused; each at least MET times. */
 #define MET	20
 
 TEST_F_TIMEOUT(exclusive, race_with_breakpoints, 300)
@@ -800,7 +806,7 @@ TEST_F_TIMEOUT(exclusive, race_with_breakpoints, 300)
 		if (!pids[i])
 			racer(r, i);
 	}
-	/* However slow the machine is. */
+	/* Run until then, however slow the machine is. */
 	for (int tries = 0; tries < 27000; tries++) {
 		met = true;
 		for (int i = 0; i < 4; i++)
@@ -813,7 +819,7 @@ TEST_F_TIMEOUT(exclusive, race_with_breakpoints, 300)
 	for (int i = 0; i < 4; i++) {
 		ASSERT_EQ(waitpid(pids[i], &status, 0), pids[i]);
 		EXPECT_EQ(status, 0);
-		TH_LOG("%s: %d times, refused %d", names[i], r->got[i], r->refused[i]);
+		TH_LOG("%s: %d successes, %d refusals", names[i], r->got[i], r->refused[i]);
 	}
 	EXPECT_EQ(r->both, 0);
 	EXPECT_EQ(r->failed, 0);

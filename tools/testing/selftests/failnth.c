@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * failnth FLOOR OPERATION [MODULE [LAST]]: do OPERATION with its first fault injected,
- * then with its second, and so on until it is through without one; or only with the
- * LAST ones. Each time it must succeed, or fail with ENOMEM or EFAULT, and leave
- * nothing behind: the next time starts over. Wants a kernel with fault injection,
- * and the failslab and fail_page_alloc settings that vm/jobs/faults makes.
+ * failnth MINIMUM OPERATION [MODULE [LAST]]: run OPERATION with its first fault injected,
+ * then with its second, and so on until it finishes without one; or only with the LAST
+ * ones. Each time it must succeed, or fail with ENOMEM or EFAULT, and leave nothing
+ * behind, since the next attempt starts over. Needs a kernel with fault injection, and
+ * the failslab and fail_page_alloc settings of vm/jobs/faults.
  *
- * Exits with 1 for another errno, if fewer faults than FLOOR were injected, and if the
- * caller saw none of them.
+ * Exits with 1 on any other errno, if fewer than MINIMUM faults were injected, or if none
+ * of them reached the caller.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@
 
 #define PAGE	4096
 
-/* Shared by the operations; valid after each attempt's setup(). */
+/* State of an operation, set by each attempt's setup(). */
 static int fd = -1;
 static void *run_page, *mapping;
 static const char *module;
@@ -92,11 +92,11 @@ static int do_regs(void)
 {
 	struct tdx_drcache_regs regs = { .size = sizeof(regs) };
 
-	/* There is none, which is as good as one. */
+	/* Without an exit there is no snapshot, so ENODATA is success. */
 	return ioctl(fd, TDX_DRCACHE_GET_REGS, &regs) && errno != ENODATA ? -1 : 0;
 }
 
-/* Beside a VMM that runs an L2 on CPU 0. */
+/* For use beside a VMM that runs an L2 on CPU 0. */
 static void setup_observing(void)
 {
 	setup_open();
@@ -176,7 +176,7 @@ static const struct operation {
 /* /proc/thread-self/fail-nth */
 static int nth_file;
 
-/* Have the @n-th fault of this thread injected. */
+/* Inject the @n-th fault of this thread. */
 static void arm(int n)
 {
 	char text[16];
@@ -189,8 +189,8 @@ static void arm(int n)
 }
 
 /*
- * Not any more. How many faults were still to go: 0 if it was injected. These two
- * can have it injected themselves, which is one to go.
+ * Stop injecting. Returns 0 if the fault was injected, or how many chances were left. The
+ * fault may hit the calls here instead; one chance was left then.
  */
 static int disarm(void)
 {
@@ -204,7 +204,7 @@ static int disarm(void)
 	return left;
 }
 
-/* Do it with the @n-th fault injected. */
+/* Run @op with the @n-th fault injected. */
 static bool attempt(const struct operation *op, int n, int *failed, int *left)
 {
 	int ret, err;
@@ -215,7 +215,7 @@ static bool attempt(const struct operation *op, int n, int *failed, int *left)
 	err = errno;
 	*left = disarm();
 	if (ret && (*left || (err != ENOMEM && err != EFAULT))) {
-		printf("%s: fault %d%s: %s\n", op->name, n, *left ? " did not come" : "",
+		printf("%s: fault %d%s: %s\n", op->name, n, *left ? " was not injected" : "",
 		       strerror(err));
 		return false;
 	}
@@ -235,9 +235,9 @@ int main(int argc, char **argv)
 		op++;
 	if (argc < 3 || op == end || argc > 5 || (argc >= 4 && op->run != do_load) ||
 	    (argc < 4 && op->run == do_load)) {
-		fputs("usage: failnth FLOOR OPERATION, one of open, info, bind, exclusive,\n"
-		      "                     observe, mmap, regs, snapshot and stats\n"
-		      "       failnth FLOOR load MODULE [LAST]\n", stderr);
+		fputs("usage: failnth MINIMUM OPERATION, which is open, info, bind, exclusive,\n"
+		      "                       observe, mmap, regs, snapshot or stats\n"
+		      "       failnth MINIMUM load MODULE [LAST]\n", stderr);
 		return 2;
 	}
 	module = argv[3];
@@ -251,7 +251,7 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 
 	if (argc == 5) {
-		/* A count that never ends tells how many there are; fewer the second time. */
+		/* Count the faults with one that is never reached. The second run has fewer. */
 		if (!attempt(op, MANY, &failed, &left) || !attempt(op, MANY, &failed, &left))
 			return EXIT_FAILURE;
 		n = MANY - left - atoi(argv[4]);
@@ -264,7 +264,7 @@ int main(int argc, char **argv)
 			return EXIT_FAILURE;
 	} while (!left);
 	injected = n - 1 - first;
-	printf("%s: %d faults injected (at least %d wanted), %d of them seen by the caller\n",
+	printf("%s: %d faults injected (minimum %d), %d of them reached the caller\n",
 	       op->name, injected, atoi(argv[1]), failed);
 	return failed && injected >= atoi(argv[1]) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

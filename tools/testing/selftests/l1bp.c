@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * l1bp CPU: keep a hardware breakpoint of L1 on a CPU until killed, as perf does.
+ * l1bp CPU: keep a hardware breakpoint of L1 on a CPU by perf, until killed.
  */
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>

@@ -34,7 +34,7 @@ static int place(volatile long *variable)
 
 static void trapped(int sig)
 {
-	static const char text[] = "SIGTRAP without a reason\n";
+	static const char text[] = "unexpected SIGTRAP\n";
 
 	(void)sig;
 	if (write(STDOUT_FILENO, text, sizeof(text) - 1))

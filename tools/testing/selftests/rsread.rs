@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! rsread CPU N: look on at a vCPU whose VMM runs drcvmm's counter, and compare each
-//! snapshot with what that guest can have in its registers, and with what
-//! TDX_DRCACHE_GET_REGS says, until N stood still for that. rsread --own CPU: own the
-//! vCPU instead, for a moment, exclusively if that can be had.
+//! rsread CPU N: observe a vCPU whose VMM runs drcvmm's counter. Check that each snapshot
+//! is one that this guest can have, and that it matches TDX_DRCACHE_GET_REGS, until N
+//! snapshots stayed unchanged during the ioctl. rsread --own CPU: own the vCPU instead for
+//! a moment, exclusively if possible.
 
 #[path = "../../lib/tdx_drcache_read.rs"]
 #[allow(dead_code)]
@@ -47,7 +47,7 @@ fn get_regs(reader: &Reader) -> Option<Snapshot> {
         ..Default::default()
     };
 
-    // SAFETY: the number's struct is Regs, and its size member says how long it is.
+    // SAFETY: the ioctl takes a Regs, whose size member has its size.
     if unsafe { ioctl(reader.as_raw_fd(), GET_REGS, &mut regs as *mut Regs) } != 0 {
         return None;
     }
@@ -60,8 +60,8 @@ fn get_regs(reader: &Reader) -> Option<Snapshot> {
     })
 }
 
-/// The counter's guest writes its count into DR0, then DR1, DR2, DR3 and DR6: the ones
-/// that it has not come to yet have the count of before.
+/// The guest writes its count to DR0, then DR1, DR2, DR3 and DR6. The registers that it has
+/// not reached yet hold the previous count.
 fn is_of_counter(s: &Snapshot) -> bool {
     let n = s.db[0] & 0xf_ffff_ffff;
     let behind: Vec<u64> = (s.db.iter().map(|db| n.wrapping_sub(db & 0xf_ffff_ffff)))
@@ -79,7 +79,7 @@ fn observe(cpu: u32, wanted: u32) -> Result<String, String> {
     while compared < wanted {
         if start.elapsed() > TIMEOUT {
             return Err(format!(
-                "{seen} snapshots in {TIMEOUT:?}, {compared} stood still"
+                "{seen} snapshots in {TIMEOUT:?}, {compared} stayed unchanged"
             ));
         }
         let first = match reader.observe(last + 1) {
@@ -88,7 +88,7 @@ fn observe(cpu: u32, wanted: u32) -> Result<String, String> {
             Err(_) => continue,
         };
         let ioctl = get_regs(&reader);
-        // The same before and after the ioctl: so it was the same for the ioctl.
+        // Unchanged before and after the ioctl, so the ioctl saw the same snapshot.
         if reader.observe(0) == Ok(first) {
             compared += 1;
             if ioctl != Some(first) {
@@ -106,7 +106,7 @@ fn observe(cpu: u32, wanted: u32) -> Result<String, String> {
             return Err(format!("{first:x?} is not of the counter"));
         }
         if reader.read(first.tsc, first.exit_rax + 1) == Ok(first) {
-            return Err("another exit is taken for this one".into());
+            return Err("a read accepts another exit's RAX".into());
         }
         last = first.tsc;
         seen += 1;
@@ -124,7 +124,7 @@ fn own(cpu: u32) -> Result<String, String> {
     match open(OPEN_TRY_EXCLUSIVE) {
         Err(err) if err.raw_os_error() == Some(EBUSY) => (),
         Err(err) => return Err(format!("a second owner: {err}")),
-        Ok(_) => return Err("a second owner is let in".into()),
+        Ok(_) => return Err("a second owner can bind".into()),
     }
     if reader.read(0, 0) != Err(Miss::Invalid) {
         return Err("a snapshot without an exit".into());
@@ -134,7 +134,7 @@ fn own(cpu: u32) -> Result<String, String> {
         Ok(reader) if exclusive && reader.is_exclusive() => (),
         Err(err) if !exclusive && err.raw_os_error() == Some(ENOSPC) => (),
         Err(err) => return Err(format!("exclusive after that: {err}")),
-        Ok(_) => return Err("exclusive after that, and not before".into()),
+        Ok(_) => return Err("exclusive after that, but not before".into()),
     }
     let reader = open(0).map_err(|e| format!("after the first was dropped: {e}"))?;
     if reader.is_exclusive() {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The code of tdcall's L2, copied to L2_IMAGE. code_boot goes to long mode with the IDT
- * whose descriptor DI points to, and on to RSI. The others end with an exit, or never.
+ * Code of tdcall's L2, which the test copies to L2_IMAGE. code_boot enters long mode, loads
+ * the IDT from the descriptor at DI and jumps to RSI. The others exit to L1 or loop forever.
  */
 #include "tdcall_l2.h"
 
@@ -52,7 +52,7 @@ code_gp:
 	mov	$L2_BAD_SELECTOR, %eax
 	mov	%eax, %fs
 	hlt
-/* EFER is R8, if it may be. RBX: 1, or 2 if #GP, R9 then its error code. */
+/* Write R8 to EFER. RBX becomes 1, or 2 on #GP; then R9 is the error code. */
 code_efer:
 	mov	$0xc0000080, %ecx
 	mov	%r8, %rax
@@ -66,7 +66,7 @@ code_on_gp:
 	pop	%r9
 	mov	$2, %ebx
 	jmp	3b
-/* Step through RDMSR of EFER. RBX counts #DBs right after it, R10 is DR6 there. */
+/* Single-step RDMSR of EFER. RBX counts the #DBs right after it, and R10 gets DR6. */
 code_step:
 	mov	$0xc0000080, %ecx
 	pushfq
@@ -85,7 +85,7 @@ code_on_step:
 	inc	%rbx
 	mov	%db6, %r10
 5:	iretq
-/* #DB by a single step, and what DR0, from R8, and DR7, from R9, make of it. */
+/* Raise #DB by a single step, with R8 in DR0 and R9 in DR7. */
 code_db_storm:
 	mov	%r8, %db0
 	mov	%r9, %db7

@@ -3,7 +3,7 @@
 #ifndef TDCALL_L2_H
 #define TDCALL_L2_H
 
-/* Guest physical, and linear. */
+/* Guest physical addresses, which are also linear ones. */
 #define L2_MEMORY	0x200000
 #define L2_IMAGE	0x1000
 #define L2_GDT		0x3000
@@ -18,10 +18,10 @@
 #define L2_PDPT		0x9000
 #define L2_PD		0xa000
 #define L2_HITS		0xb000
-/* Mapped by the L2, and not there. */
+/* Mapped by the L2, but without memory. */
 #define L2_BEYOND	0x400000
 
-/* #GP's error code. */
+/* The error code of #GP. */
 #define L2_BAD_SELECTOR	0x1238
 
 #ifndef __ASSEMBLER__

@@ -25,7 +25,7 @@ static unsigned int loads, tries;
 #undef __atomic_load_n
 #undef __atomic_thread_fence
 
-#include "../mock_host/stress.h"
+#include <mock_host/stress.h>
 
 /* Loads in a read that meets no publish: each member once, and seq again. */
 #define LOADS		10

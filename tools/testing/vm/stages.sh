@@ -95,8 +95,7 @@ build_for()
 
 build_selftests()
 {
-	quietly "$builddir/log/selftests.log" make -C "$topdir/tools" O="$bin" KSRC="$src" \
-		"$bin"/{uapi,exclusive,tdcall,vtl}
+	quietly "$builddir/log/selftests.log" make -C "$topdir/tools/testing" O="$bin" KSRC="$src"
 }
 
 # After the builds: it looks at what they made, and lint builds for the stock kernel
@@ -266,8 +265,8 @@ boot_drcstat()
 	local rust=()
 	if have rustc; then
 		stage "the Rust reader's test program builds" \
-			quietly "$builddir/log/rsread.log" make -C "$topdir/tools" O="$bin" \
-			"$bin/rsread"
+			quietly "$builddir/log/rsread.log" make -C "$topdir/tools/testing" \
+			O="$bin" KSRC="$src" "$bin/rsread"
 		rust=("$bin/rsread")
 	fi
 	RUN=drcstat boot_stage "drcstat's tests leave a clean log" --quiet --l2 --timeout 900 \

@@ -18,7 +18,7 @@
 
 /* The CPU's breakpoint registers. */
 #define SLOTS		4
-/* In the run page, and nobody's. */
+/* An unused offset in the run page. */
 #define UNUSED		0xb80
 
 static struct perf_event_attr attr = {
@@ -147,8 +147,8 @@ static void end(void)
 }
 
 /*
- * It stays for the whole burst: what counts is that it was there, or its hits. This
- * CPU sleeps, so that the vCPU's keeps the time.
+ * Keep the breakpoint for the whole burst; its presence counts as a strike, or its hits
+ * do. This CPU sleeps, so that the vCPU's CPU does the timekeeping.
  */
 static void stay(void)
 {
@@ -192,7 +192,7 @@ static void toggle(void)
 		struck++;
 }
 
-/* One that removes itself when it is hit: only a sampling event counts to one. */
+/* One-shot breakpoints are sampling events with a period of one. */
 static void prepare_once(void)
 {
 	attr.sample_period = 1;
@@ -224,7 +224,7 @@ static void end_once(void)
 	end();
 }
 
-/* Take every slot of the CPU, and ask for more: for the CPU and for the VMM. */
+/* Take all slots of the CPU, then request one more for the CPU and for the VMM. */
 static void take_all(void)
 {
 	int fds[SLOTS + 1];
@@ -300,7 +300,7 @@ const struct kind perf_kinds[] = {
 	  .target = ON_CPU, .place = IN_KERNEL_TEXT, .pause_us = 500,
 	  .prepare = prepare_once, .begin = begin_once, .strike = once, .end = end_once,
 	  .ask = ask },
-	{ "perf-slots", "all slots of the CPU are taken, and more asked for",
+	{ "perf-slots", "all slots of the CPU are taken, and more are requested",
 	  .wants_vmm = true, .target = ON_CPU, .prepare = prepare, .strike = take_all,
 	  .ask = ask },
 	{ 0 }

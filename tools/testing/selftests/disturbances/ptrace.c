@@ -12,15 +12,15 @@
 
 #include "disturb.h"
 
-/* DR0 on, local; 8 bytes, reads and writes. */
+/* DR7: DR0 enabled locally; 8 bytes, reads and writes. */
 #define WATCH		(1 | 0xb << 16)
 #define UNUSED		0xb80
 
 static pid_t tracee;
 static bool traced;
-/* Watched, and nobody's. */
+/* Watched but never accessed. */
 static uint64_t unused;
-/* Of waitpid(), at the tracee's last stop. */
+/* The tracee's last status. */
 static int last;
 
 static void prepare(void)
@@ -33,7 +33,7 @@ static bool wait_stop(void)
 {
 	pid_t pid;
 
-	/* Even after SIGTERM: the stop is still to come. */
+	/* Retry after SIGTERM too: the stop is still pending. */
 	do
 		pid = waitpid(tracee, &last, __WALL);
 	while (pid < 0 && errno == EINTR);
@@ -44,7 +44,7 @@ static bool wait_stop(void)
 	return false;
 }
 
-/* Did the tracee stop at a watchpoint or a step? */
+/* True if the tracee stopped at a watchpoint or a step. */
 static bool trapped(void)
 {
 	return WSTOPSIG(last) == SIGTRAP && !(last >> 16);
@@ -58,7 +58,7 @@ static bool poke(unsigned int n, unsigned long val)
 	return false;
 }
 
-/* Send the tracee on, or detach from it, with the signal that it stopped for. */
+/* Continue the tracee or detach from it, passing on the signal that it stopped for. */
 static bool go_on(enum __ptrace_request how)
 {
 	long sig = last >> 16 || trapped() ? 0 : WSTOPSIG(last);
@@ -69,7 +69,7 @@ static bool go_on(enum __ptrace_request how)
 	return false;
 }
 
-/* Stop the tracee. Whatever it stops for on the way is passed on. */
+/* Stop the tracee, passing on any signal that stops it first. */
 static bool stop(void)
 {
 	if (ptrace(PTRACE_INTERRUPT, tracee, NULL, NULL)) {
@@ -96,8 +96,8 @@ static bool seize(void)
 }
 
 /*
- * Detach from the stopped tracee. A SIGTRAP may be pending, of a hit just before the
- * stop; with nobody to catch it, it would kill.
+ * Detach from the stopped tracee. First drain a pending SIGTRAP of a hit just before the
+ * stop: without a tracer it would be fatal.
  */
 static void release(void)
 {
@@ -115,8 +115,8 @@ static void release(void)
 }
 
 /*
- * Ask for a watchpoint of the stopped tracee, by DR0 and then by DR7. If there is one the
- * verdict is for later: the VMM has no exits while it is stopped.
+ * Request a watchpoint in the stopped tracee, by DR0 and then by DR7. Judge the result
+ * after the tracee continues: the VMM has no exits while it is stopped.
  */
 static void ask(unsigned long addr)
 {
@@ -163,7 +163,7 @@ static void begin_watch(void)
 	go_on(PTRACE_CONT);
 }
 
-/* Send the tracee on whenever it stops. */
+/* Continue the tracee whenever it stops. */
 static void watch(void)
 {
 	pid_t pid = waitpid(tracee, &last, __WALL | WNOHANG);

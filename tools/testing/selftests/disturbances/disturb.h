@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * disturb: what the files that disturb share.
+ * Declarations that the files of disturb share.
  */
 #ifndef DISTURB_H
 #define DISTURB_H
@@ -10,26 +10,26 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Where a breakpoint is: on a task or on the CPU. */
+/* A breakpoint belongs to a task or to the CPU. */
 enum target { ON_VMM, ON_TASK, ON_CPU };
 
-/* Hit by nothing, by user mode, or by the kernel's timer interrupt. */
+/* It is hit by nothing, by user mode, or by the kernel's timer interrupt. */
 enum place { NOWHERE, IN_USER, IN_KERNEL_TEXT, IN_KERNEL_DATA };
 
 /**
- * struct kind - a way to disturb
- * @name: on the command line
- * @doc: for --list
- * @here: run on the vCPU's CPU, not on another
+ * struct kind - a kind of disturbance
+ * @name: name on the command line
+ * @doc: description for --list
+ * @here: run on the vCPU's CPU instead of another one
  * @wants_vmm: needs the VMM's process ID
- * @target: of a breakpoint
- * @place: of a breakpoint
+ * @target: the breakpoint's task or CPU
+ * @place: the breakpoint's address
  * @pause_us: nap after each strike
- * @prepare: once, before anything else; calls skip() if the kernel can't do it
- * @begin: at the start of a burst
- * @strike: over and over during a burst
- * @end: at its end; leaves nothing behind
- * @ask: with --exclusive in place of these three: ask for the breakpoint, and be refused
+ * @prepare: called once, first; calls skip() if the kernel lacks support
+ * @begin: called at the start of a burst
+ * @strike: called repeatedly during a burst
+ * @end: called at the end of a burst; leaves nothing behind
+ * @ask: with --exclusive, replaces the last three: request the breakpoint and be refused
  */
 struct kind {
 	const char *name;
@@ -49,15 +49,15 @@ struct kind {
 /* Terminated by a kind without a name. */
 extern const struct kind perf_kinds[], ptrace_kinds[], task_kinds[], vmm_kinds[];
 
-/* The kind that runs. */
+/* The current kind. */
 extern const struct kind *kind;
 
 /**
  * struct vmm - the VMM
- * @cpu: of its vCPU
- * @pid: its process
- * @tid: its vCPU's thread
- * @run_page: that vCPU's run page, in the VMM's address space
+ * @cpu: CPU of its vCPU
+ * @pid: process ID
+ * @tid: thread ID of its vCPU
+ * @run_page: address of the vCPU's run page in the VMM
  */
 struct vmm {
 	int cpu;
@@ -68,10 +68,10 @@ struct vmm {
 
 extern struct vmm vmm;
 
-/* Strikes so far, and those of them that the kernel refused. */
+/* Number of strikes, and of those that the kernel refused. */
 extern uint64_t struck, refused;
 
-/* SIGTERM came, or the VMM is gone. */
+/* Set on SIGTERM and when the VMM is gone. */
 extern volatile sig_atomic_t stopping;
 
 /* Options. */
@@ -91,9 +91,9 @@ void pin(pid_t tid, int cpu);
 
 /**
  * struct shared - memory that a helper task shares with its parent
- * @awake: the helper runs; else it sleeps, and is not switched to
- * @count: turns of its loop
- * @watched: written at each
+ * @awake: the helper runs; otherwise it sleeps and is never scheduled
+ * @count: number of turns of its loop
+ * @watched: written in each turn
  */
 struct shared {
 	int awake;

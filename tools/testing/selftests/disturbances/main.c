@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * disturb KIND CPU [PID]: disturb a vCPU's CPU or the VMM that runs there, in
- * bursts with a rest after each, until SIGTERM. The last line of the output is
- * "struck N": how often. Exits with 4, and says why, if this kernel can't do it.
+ * disturb KIND CPU [PID]: disturb a vCPU's CPU or the VMM that runs there, in bursts with
+ * a rest after each, until SIGTERM. The last line of output is "struck N", the number of
+ * strikes. If this kernel lacks support, prints the reason and exits with 4.
  */
 #include <argp.h>
 #include <dirent.h>
@@ -21,7 +21,7 @@
 #include "disturb.h"
 
 #define EXIT_USAGE	2
-#define EXIT_SKIP	4	/* as a selftest's */
+#define EXIT_SKIP	4	/* like kselftest's */
 #define PAGE		4096u
 #define ASK_PAUSE_US	200
 
@@ -41,7 +41,7 @@ char **toggle_values;
 
 static unsigned int rest_ms = 20;
 static char *toggle_list;
-/* With --exclusive. */
+/* Used with --exclusive. */
 static struct tdx_drcache_reader observer;
 
 static void complain(const char *prefix, const char *fmt, va_list ap)
@@ -72,7 +72,7 @@ void die(const char *fmt, ...)
 	exit(EXIT_FAILURE);
 }
 
-/* A system call failed: the end, unless the VMM has merely gone. */
+/* Handle a failed system call: fatal, unless the VMM has merely gone. */
 void failed(const char *what)
 {
 	if (errno != ESRCH && errno != EINTR)
@@ -81,7 +81,7 @@ void failed(const char *what)
 		stopping = 1;
 }
 
-/* The exits that the vCPU has had; -1 if it is not exclusive any more. */
+/* Number of exits of the vCPU, or -1 if it is no longer exclusive. */
 static int64_t exits_while_exclusive(void)
 {
 	struct tdx_drcache_stats s = { .size = sizeof(s) };
@@ -94,12 +94,12 @@ static int64_t exits_while_exclusive(void)
 }
 
 /**
- * count_refusal() - with --exclusive the kernel was asked for a breakpoint
+ * count_refusal() - judge a request for a breakpoint, with --exclusive
  * @what: the system call
- * @refused: it failed, with errno; else the breakpoint is still there
+ * @refused: it failed with errno; otherwise the breakpoint is still there
  *
- * ENOSPC is a strike. To get a breakpoint is an error, unless the VMM has gone: then the
- * vCPU has no more exits.
+ * ENOSPC is a strike. Success is an error, unless the VMM has gone, so that the vCPU has
+ * no more exits.
  */
 void count_refusal(const char *what, bool refused)
 {
@@ -112,7 +112,7 @@ void count_refusal(const char *what, bool refused)
 			struck++;
 			return;
 		}
-		/* Once the VMM has gone, it is the kernel that cannot place it. */
+		/* Not exclusive any more, so the kernel itself cannot place it. */
 		if (err == EINVAL && exits_while_exclusive() < 0)
 			skip("a breakpoint cannot be placed: %s", strerror(err));
 		errno = err;
@@ -136,7 +136,7 @@ void nap_us(unsigned int us)
 	nanosleep(&ts, NULL);
 }
 
-/* The first online CPU but the vCPU's; that if there is no other. */
+/* The first online CPU other than the vCPU's, or that if there is no other. */
 int another_cpu(void)
 {
 	cpu_set_t set;
@@ -160,7 +160,7 @@ void pin(pid_t tid, int cpu)
 		failed("sched_setaffinity");
 }
 
-/* The vCPU's thread is the one that is bound to its CPU. */
+/* The vCPU's thread is the one with affinity to only its CPU. */
 static pid_t find_thread(void)
 {
 	char path[64];
@@ -183,7 +183,7 @@ static pid_t find_thread(void)
 	return found;
 }
 
-/* Look for the run page and, mapped once it is bound, the cache's page. */
+/* Find the run page, and the cache's page, which the VMM maps when it binds. */
 static bool find_pages(void)
 {
 	unsigned long start, offset;
@@ -205,7 +205,7 @@ static bool find_pages(void)
 	return vmm.run_page && bound;
 }
 
-/* It has just been started, and may need undisturbed what a kind takes from it. */
+/* Wait until the VMM has started: kinds may take resources that it needs to start. */
 static void wait_for_vmm(void)
 {
 	for (unsigned int i = 0; i < 10000 && !stopping; i++) {
@@ -297,11 +297,11 @@ static const struct argp_option options[] = {
 	{ "burst", KEY_BURST, "MS", 0, "length of a burst (default 20)", 0 },
 	{ "rest", KEY_REST, "MS", 0, "length of the rest after it (default 20)", 0 },
 	{ "address", KEY_ADDRESS, "HEX", 0,
-	  "of a kernel symbol that a kind wants, instead of a look at /proc/kallsyms", 0 },
+	  "address of the kernel symbol that KIND needs (default: from /proc/kallsyms)", 0 },
 	{ "exclusive", KEY_EXCLUSIVE, NULL, 0,
-	  "the vCPU is exclusive: a strike of a breakpoint is to ask for it and be refused", 0 },
-	{ "file", KEY_FILE, "FILE", 0, "of toggle: write to this", 0 },
-	{ "values", KEY_VALUES, "A,B...", 0, "of toggle: these in turn; it leaves A", 0 },
+	  "the vCPU is exclusive: request breakpoints, and count refusals as strikes", 0 },
+	{ "file", KEY_FILE, "FILE", 0, "for toggle: write to FILE", 0 },
+	{ "values", KEY_VALUES, "A,B...", 0, "for toggle: write these in turn, and A last", 0 },
 	{ 0 },
 };
 
@@ -333,7 +333,7 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		if (state->arg_num == 0) {
 			kind = find_kind(arg);
 			if (!kind)
-				argp_error(state, "there is no '%s'; see --list", arg);
+				argp_error(state, "unknown kind '%s'; see --list", arg);
 		} else if (state->arg_num == 1) {
 			vmm.cpu = parse_number(arg, CPU_SETSIZE - 1, state);
 		} else if (state->arg_num == 2) {
@@ -346,7 +346,7 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		if (state->arg_num < 2)
 			argp_usage(state);
 		if ((kind->wants_vmm || exclusive) && !vmm.pid)
-			argp_error(state, "%s wants the VMM's process ID", kind->name);
+			argp_error(state, "%s needs the VMM's process ID", kind->name);
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -354,7 +354,7 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 	return 0;
 }
 
-/* Before the VMM is bound the fate of a breakpoint tells nothing. */
+/* Until the VMM is bound, breakpoints may be placed. */
 static void start_observer(void)
 {
 	int err;
@@ -390,12 +390,12 @@ int main(int argc, char **argv)
 		.args_doc = "KIND CPU [PID]",
 		.doc = "Disturb a vCPU's CPU, or the VMM with process ID PID that runs it, in "
 		       "bursts until SIGTERM.\vPrints \"struck N\" at the end. Exit status: 0 "
-		       "if all went well, 1 if not, 2 for a wrong command line, 4 if this "
-		       "kernel can't do it.",
+		       "for success, 1 for failure, 2 for a wrong command line, 4 if this "
+		       "kernel lacks support.",
 	};
 	struct sigaction term = { .sa_handler = on_term };
 
-	/* No SA_RESTART: a system call that waits has to end. */
+	/* Without SA_RESTART, a waiting system call ends. */
 	sigaction(SIGTERM, &term, NULL);
 	argp_err_exit_status = EXIT_USAGE;
 	argp_parse(&argp, argc, argv, 0, NULL, NULL);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Other tasks on the vCPU's CPU.
+ * Disturbances by other tasks on the vCPU's CPU.
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -40,8 +40,8 @@ void rest_helper(void)
 }
 
 /**
- * start_helper() - have another task run on the vCPU's CPU
- * @turn: called over and over while the task is awake
+ * start_helper() - start another task on the vCPU's CPU
+ * @turn: called repeatedly while the task is awake
  *
  * It sleeps until wake_helper(), and dies with its parent.
  *
@@ -75,7 +75,7 @@ void write_and_nap(void)
 	nap_us(200);
 }
 
-/* A #DB in user mode: L1 resets DR6, and no breakpoint had a part in it. */
+/* A #DB in user mode without a breakpoint. L1 resets DR6. */
 static void on_trap(int sig, siginfo_t *info, void *ucontext)
 {
 	ucontext_t *uc = ucontext;
@@ -100,7 +100,7 @@ static void int1(void)
 
 static void trap_flag(void)
 {
-	/* Not into the red zone. */
+	/* Skip the red zone. */
 	__asm__ volatile("lea -128(%%rsp), %%rsp\n\t"
 		     "pushfq\n\t"
 		     "orq %0, (%%rsp)\n\t"
@@ -110,7 +110,7 @@ static void trap_flag(void)
 		     : : "i" (TRAP_FLAG) : "memory", "cc");
 }
 
-/* Each time that it is switched away from, the VMM may run. */
+/* Strikes are switches away from this task, which let the VMM run. */
 static void spin(void)
 {
 	struct timespec ts;
@@ -143,7 +143,7 @@ static void prepare_pipes(void)
 	wake_helper();
 }
 
-/* A byte there and back is two switches. */
+/* A byte there and back takes two switches. */
 static void ping_pong(void)
 {
 	char c = 0;
@@ -157,9 +157,9 @@ const struct kind task_kinds[] = {
 	  .here = true, .pause_us = 300, .prepare = handle_traps, .strike = int1 },
 	{ "trap-flag", "a task on the CPU sets TF and naps 300 microseconds",
 	  .here = true, .pause_us = 300, .prepare = handle_traps, .strike = trap_flag },
-	{ "busy", "a task on the CPU computes; counts how often it was switched away from",
+	{ "busy", "a task on the CPU computes; counts switches away from it",
 	  .here = true, .strike = spin },
-	{ "pipe", "two tasks on the CPU play ping-pong by pipes; counts switches",
+	{ "pipe", "two tasks on the CPU play ping-pong through pipes; counts switches",
 	  .here = true, .prepare = prepare_pipes, .strike = ping_pong },
 	{ 0 }
 };

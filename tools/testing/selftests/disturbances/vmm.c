@@ -23,7 +23,7 @@ static void stop_and_go(void)
 	struck++;
 }
 
-/* Without a handler it would die. */
+/* Without a handler, the signal would kill the VMM. */
 static void wait_for_handler(void)
 {
 	uint64_t caught = 0;
@@ -81,12 +81,12 @@ static bool write_value(const char *value)
 static void check_toggle(void)
 {
 	if (!toggle_file || !toggle_values || !toggle_values[0])
-		die("toggle wants --file and --values");
+		die("toggle needs --file and --values");
 	if (access(toggle_file, W_OK))
 		skip("no %s: %s", toggle_file, strerror(errno));
 }
 
-/* The kernel may say no; that is counted, too. */
+/* The kernel may refuse with EBUSY, which counts as well. */
 static void toggle(void)
 {
 	static unsigned int i;
@@ -110,10 +110,10 @@ static void end_toggle(void)
 const struct kind vmm_kinds[] = {
 	{ "stop", "the VMM is stopped and continued",
 	  .wants_vmm = true, .pause_us = 500, .strike = stop_and_go },
-	{ "signals-200", "signals to the VMM's thread, 200 a second",
+	{ "signals-200", "signals to the VMM's thread, 200 per second",
 	  .wants_vmm = true, .pause_us = 5000, .prepare = wait_for_handler,
 	  .strike = send_signal },
-	{ "signals-5000", "the same, 5,000 a second",
+	{ "signals-5000", "the same, 5,000 per second",
 	  .wants_vmm = true, .pause_us = 200, .prepare = wait_for_handler,
 	  .strike = send_signal },
 	{ "move", "the VMM's thread is moved to another CPU and back",

@@ -12,12 +12,12 @@ with=("$bin"/{drcvmm,drcbind,l1bp,uapi} "$vm"/{ktap,hook-tests}.sh)
 
 stages_begin()
 {
-	results=$builddir/run/$1.results
-	runs=$builddir/run/$1.runs
-	report=$builddir/run/$1.ktap
 	mkdir -p "$builddir/run"
-	: >"$results"
+	runs=$builddir/run/$1.runs
+	ktap=$builddir/run/$1.ktap
 	: >"$runs"
+	# shellcheck source=tools/testing/vm/ktap.sh
+	. "$vm/ktap.sh"
 }
 
 # stage NAME COMMAND...: a test that is a command.
@@ -26,11 +26,7 @@ stage()
 	local name=$1
 	shift
 	step "test: $name"
-	if "$@"; then
-		echo "ok - $name" >>"$results"
-	else
-		echo "not ok - $name" >>"$results"
-	fi
+	if "$@"; then ok "$name"; else not_ok "$name"; fi
 }
 
 # boot_stage NAME BOOT-ARGUMENT...: one that boots. RUN= is the machine's name;
@@ -45,14 +41,10 @@ boot_stage()
 
 stages_end()
 {
-	{
-		echo "KTAP version 1"
-		echo "1..$(wc -l <"$results")"
-		awk '{ n++; sub(/ - /, " " n " "); print }' "$results"
-	} >"$report"
+	ktap_end || true
 	step "results"
 	mapfile -t reports <"$runs"
-	exec "$vm/ktap-report" "$src" "$report" "${reports[@]}"
+	exec "$vm/ktap-report" "$src" "$ktap" "${reports[@]}"
 }
 
 # kdir_of, image_of and ko_of KERNEL
@@ -103,10 +95,11 @@ build_selftests()
 # again.
 stage_static()
 {
-	printf '%s\n' "$builddir/run/"{lint,binary}.ktap >>"$runs"
+	printf '%s\n' "$builddir/run/"{lint,binary,abi}.ktap >>"$runs"
 	stage "the static checks find nothing" "$topdir/scripts/lint"
 	stage "the binary keeps its promises" "$claims/check-binary" \
 		"$(ko_of stock)" "$(kdir_of stock)" "$(ko_of ohcl)" "$(kdir_of ohcl)"
+	stage "the layout of the UAPI has not changed" "$claims/check-abi"
 }
 
 # The virtual machines. Those on the debug kernel say what was executed.
@@ -278,9 +271,8 @@ boot_drcstat()
 # After boot_drcstat, whose output it looks at.
 stage_tools()
 {
-	echo "$builddir/run/check-tools.ktap" >>"$runs"
-	stage "the tools' tests on the host" "$claims/check-tools" \
-		"$builddir/run/check-tools.ktap"
+	echo "$builddir/run/tools.ktap" >>"$runs"
+	stage "the tools' tests on the host" "$claims/check-tools"
 }
 
 # stage_coverage RUN...: of what these machines have executed.
@@ -288,11 +280,6 @@ stage_coverage()
 {
 	local logs=("${@/#/$builddir/run/}")
 	echo "$builddir/run/coverage.ktap" >>"$runs"
-	stage "the tests cover the module" coverage "${logs[@]/%/.gcov}"
-}
-
-coverage()
-{
-	"$claims/coverage" "$(ko_of debug)/src/drivers/tdx_drcache" \
-		"$claims/uncovered" "$@" >"$builddir/run/coverage.ktap"
+	stage "the tests cover the module" "$claims/coverage" \
+		"$(ko_of debug)/src/drivers/tdx_drcache" "$claims/uncovered" "${logs[@]/%/.gcov}"
 }

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Tests that are commands and virtual machines, and their results: what
-# scripts/check and scripts/soak share. To be sourced after lib.sh.
+# Tests that are commands or virtual machines, and their results. Shared by scripts/check,
+# soak, matrix and others. To be sourced after lib.sh.
 
 stock=$builddir/stock-6.12
 src=$builddir/linux/linux-source-6.12
 bin=$builddir/tools
 emul=(tdx_emul.ko mshv_vtl_emul.ko tdx_drcache.ko)
-with=("$bin"/{drcvmm,drcbind,l1bp,uapi} "$vm"/{ktap,hook-tests}.sh)
+with=("$bin"/{drcvmm,drcbind,drcstat,l1bp,uapi} "$vm"/{ktap,hook-tests}.sh)
 
 stages_begin()
 {
@@ -20,7 +20,7 @@ stages_begin()
 	. "$vm/ktap.sh"
 }
 
-# stage NAME COMMAND...: a test that is a command.
+# stage NAME COMMAND...: run a test that is a command.
 stage()
 {
 	local name=$1
@@ -29,8 +29,8 @@ stage()
 	if "$@"; then ok "$name"; else not_ok "$name"; fi
 }
 
-# boot_stage NAME BOOT-ARGUMENT...: one that boots. RUN= is the machine's name;
-# its job's report is counted too.
+# boot_stage NAME BOOT-ARGUMENT...: run a test that is a virtual machine. RUN= is the
+# machine's name; the results of its job count too.
 boot_stage()
 {
 	local name=$1
@@ -47,27 +47,33 @@ stages_end()
 	exec "$vm/ktap-report" "$src" "$ktap" "${reports[@]}"
 }
 
-# kdir_of, image_of and ko_of KERNEL
-kdir_of() { if [ "$1" = stock ]; then echo "$stock/kdir"; else echo "$builddir/kernel-$1"; fi; }
+# A KERNEL is one of Debian's (stock, which is 6.12, or 6.1, 6.12, newest), or a variant of
+# build-kernel.
+debian() { [[ $1 =~ ^(stock|[0-9.]+|newest)$ ]]; }
+dir_of() { if debian "$1"; then echo "stock-${1/#stock/6.12}"; else echo "kernel-$1"; fi; }
+kdir_of() { echo "$builddir/$(dir_of "$1")$(! debian "$1" || echo /kdir)"; }
+ko_of() { echo "$builddir/modules-$(if debian "$1"; then dir_of "$1"; else echo "$1"; fi)"; }
 image_of()
 {
-	if [ "$1" = stock ]; then
-		echo "$stock/vmlinuz"
+	if debian "$1"; then
+		echo "$builddir/$(dir_of "$1")/vmlinuz"
 	else
 		echo "$builddir/kernel-$1/arch/x86/boot/bzImage"
 	fi
 }
-ko_of() { echo "$builddir/modules-${1/#stock/stock-6.12}"; }
 
-# Edits of slot.h. Slow: the writer takes its time before each member, so that readers
-# meet it, and GET_REGS tells in bits 31:16 of flags how often it has retried. Broken:
-# the count that readers see meanwhile is even.
+# name_of KERNEL: print the release of a kernel of the matrix.
+name_of() { cat "$builddir/stock-$1/release" 2>/dev/null || echo "$1"; }
+
+# Edits of slot.h. Slow: the writer pauses before each member, so that readers meet it, and
+# GET_REGS returns in bits 31:16 of flags how often it has retried. Broken: the sequence
+# count that readers see during a write is even.
 slow='s/^\tWRITE_ONCE\(slot->[^s].*/\tfor (int i = 0; i < 4; i++) cpu_relax();\n&/
 	s/^\t\treturn snap->tsc < min_tsc/\t\tsnap->flags |= i << 16;\n&/'
 broken='s/(WRITE_ONCE\(slot->seq, slot->seq \+) 1\)/\1 2)/
 	s/(smp_store_release\(&slot->seq, slot->seq) \+ 1\)/\1)/'
 
-# build_for stock|debug|kcsan|ohcl|slow|broken
+# build_for KERNEL|slow|broken: get one of Debian's kernels first. clang only compiles.
 build_for()
 {
 	case $1 in
@@ -80,6 +86,18 @@ build_for()
 	debug)
 		"$kernels/build-modules" "$(kdir_of debug)" "$(ko_of debug)" W=1 \
 			GCOV_PROFILE=y KCOV_INSTRUMENT=y ;;
+	clang)
+		"$kernels/build-kernel" clang &&
+			"$kernels/build-modules" "$(kdir_of clang)" "$(ko_of clang)" \
+				LLVM=1 W=1 KBUILD_MODPOST_WARN=1 ;;
+	newest)
+		"$kernels/get" stock newest && "$kernels/build-modules" \
+			--root "$builddir/stock-newest/root" \
+			"/usr/src/linux-headers-$(cat "$builddir/stock-newest/release")" \
+			"$(ko_of newest)" W=1 ;;
+	[0-9]*)
+		"$kernels/get" stock "$1" &&
+			"$kernels/build-modules" "$(kdir_of "$1")" "$(ko_of "$1")" W=1 ;;
 	*)
 		"$kernels/build-modules" "$(kdir_of "$1")" "$(ko_of "$1")" W=1 ;;
 	esac
@@ -91,7 +109,7 @@ build_selftests()
 		"$bin"/{uapi,exclusive,tdcall,vtl}
 }
 
-# After the builds: it looks at what they made, and lint builds for the stock kernel
+# Run this after the builds: it checks their results, and lint builds for the stock kernel
 # again.
 stage_static()
 {
@@ -102,7 +120,7 @@ stage_static()
 	stage "the layout of the UAPI has not changed" "$claims/check-abi"
 }
 
-# The virtual machines. Those on the debug kernel say what was executed.
+# The virtual machines. Those with the debug kernel also send their coverage.
 
 # boot_kunit KERNEL
 boot_kunit()
@@ -113,7 +131,7 @@ boot_kunit()
 		"$vm/jobs/kunit" "$(ko_of "$1")"/tdx_drcache{,_kunit}.ko
 }
 
-# An allocation that fails is a warning with a stack dump; so warnings stay off the
+# The kernel warns of a failed allocation, with a stack dump. So warnings stay off the
 # console, and the job looks for those that matter.
 boot_faults()
 {
@@ -128,27 +146,24 @@ boot_faults()
 boot_e2e()
 {
 	local more=()
-	[ "$1" = stock ] ||
+	debian "$1" ||
 		more=(--quiet --memory 2G --append no5lvl --out "$builddir/run/e2e-$1.gcov")
-	RUN=e2e-$1 boot_stage "the end-to-end tests leave a clean log, $1 kernel" --l2 \
+	RUN=e2e-$1 boot_stage "the end-to-end tests leave a clean log, $(name_of "$1") kernel" --l2 \
 		--timeout 1800 "${more[@]}" --env "EXITS=${EXITS:-$2}" \
 		"e2e-$1" "$(image_of "$1")" "$vm/jobs/e2e" "${emul[@]/#/$(ko_of "$1")/}" \
 		"${with[@]}" "$bin/exclusive"
 }
 
-# The test bed by itself.
 boot_ground()
 {
-	RUN=tdcall boot_stage "the tests of TDCALL leave a clean log" --quiet --l2 \
-		--timeout 900 tdcall "$(image_of stock)" "$vm/jobs/tdcall" \
-		"$(ko_of stock)"/{tdx_emul,mshv_vtl_emul,tdcall_raw}.ko "$bin/tdcall"
-	RUN=vtl boot_stage "the tests of the stand-in leave a clean log" --quiet --l2 \
-		--timeout 900 vtl "$(image_of stock)" "$vm/jobs/vtl" \
-		"$(ko_of stock)"/{tdx_emul,mshv_vtl_emul}.ko "$bin"/{vtl,drcvmm} "$vm/ktap.sh"
+	RUN=ground boot_stage "the tests of the test bed leave a clean log" --quiet --l2 \
+		--timeout 900 ground "$(image_of stock)" "$vm/jobs/ground" \
+		"$(ko_of stock)"/{tdx_emul,mshv_vtl_emul,tdcall_raw}.ko \
+		"$bin"/{tdcall,vtl,drcvmm} "$vm"/{ktap,hook-tests}.sh
 }
 
-# boot_fuzz OPERATIONS [SEED [QUICK]]: with QUICK without what makes the kernel slow
-# and is not KASAN.
+# boot_fuzz OPERATIONS [SEED [QUICK]]: QUICK switches off the kernel's slow checks, except
+# KASAN.
 boot_fuzz()
 {
 	local append=no5lvl
@@ -158,8 +173,8 @@ boot_fuzz()
 		fuzz "fuzz-${2:-1}" "$1" "${2:-1}" --append "$append" --env "QUICK=${3:-}"
 }
 
-# fuzz MACHINE OPERATIONS SEED OPTION...: run the fuzzer. Instructions of an L2 may crash
-# QEMU (10.0): say so and try another seed, three times at most.
+# fuzz MACHINE OPERATIONS SEED OPTION...: run the fuzzer. An L2's instructions may crash QEMU
+# (10.0); then try another seed, three at most.
 fuzz()
 {
 	local name=$1 ops=$2 seed=$3 status
@@ -169,10 +184,10 @@ fuzz()
 		"$vm/boot" --quiet --l2 --memory 2G --timeout 10800 \
 			--out "$builddir/run/$name.gcov" "$@" --env "OPS=$ops SEED=$seed" \
 			"$name" "$(image_of debug)" "$vm/jobs/fuzz" "${emul[@]/#/$(ko_of debug)/}" \
-			"$bin"/{fuzz,drcvmm,drcbind,l1count} "$vm/ktap.sh" || status=$?
+			"$bin"/{fuzz,drcvmm,drcbind,l1count} "$vm"/{ktap,hook-tests}.sh || status=$?
 		[ $status -eq 3 ] || return $status
 		seed=$((seed + 1000))
-		step "QEMU crashed; again with seed $seed"
+		step "QEMU crashed; trying seed $seed"
 	done
 	return 1
 }
@@ -181,17 +196,17 @@ fuzz()
 stage_litmus()
 {
 	echo "$builddir/run/litmus.ktap" >>"$runs"
-	stage "the litmus tests end as they must" "$claims/check-litmus"
+	stage "the litmus tests have the results in the files" "$claims/check-litmus"
 }
 
 boot_ohcl()
 {
-	RUN=e2e-ohcl boot_stage "the return hook leaves a clean log, kernel like OpenHCL's" \
+	RUN=e2e-ohcl boot_stage "the return hook leaves a clean log, ohcl kernel" \
 		--quiet --l2 --timeout 600 e2e-ohcl "$(image_of ohcl)" "$vm/jobs/ohcl" \
 		"${emul[@]/#/$(ko_of ohcl)/}" "${with[@]}" "$bin/exclusive"
 }
 
-# stress MACHINE KERNEL MODULES ENV: MODULES as ko_of takes them
+# stress MACHINE KERNEL MODULES ENV: MODULES is an argument of ko_of.
 stress()
 {
 	"$vm/boot" --quiet --memory 2G --timeout 7200 --env "$4" "$1" \
@@ -199,8 +214,8 @@ stress()
 		"$bin"/{drcbind,torn} "$vm/ktap.sh"
 }
 
-# boot_stress EXITS [KERNEL]: the module as it is. How many publishes the reads meet
-# depends on the host; boot_slow is the one that has to meet enough.
+# boot_stress EXITS [KERNEL]: test the unmodified module. How many publishes its readers meet
+# depends on the host; boot_slow guarantees enough.
 boot_stress()
 {
 	local kernel=${2:-stock}
@@ -224,33 +239,33 @@ boot_broken()
 		stress stress-broken stock broken "MET=10000 BROKEN=1"
 }
 
-# disturb MACHINE KERNEL TITLE ENV...: rows of the suite
+# disturb MACHINE KERNEL TITLE ENV...: run rows of the disturbance suite.
 disturb()
 {
 	local name=$1 kernel=$2 title=$3
 	shift 3
-	RUN=$name boot_stage "$title, $kernel kernel" --quiet --l2 --memory 2G --append no5lvl \
+	RUN=$name boot_stage "$title, $(name_of "$kernel") kernel" --quiet --l2 --memory 2G --append no5lvl \
 		--timeout 21600 --out "$builddir/run/$name.rows" --env "$*" "$name" \
 		"$(image_of "$kernel")" "$vm/jobs/disturb" "${emul[@]/#/$(ko_of "$kernel")/}" \
 		"$bin"/{disturb,drcvmm,drcbind} "$vm"/{ktap,hook-tests}.sh
 }
 
-# boot_disturb EXITS XEXITS [KERNEL [HOOKS]]: exits in each row, and in each where the vCPU is
-# exclusive. On the stock kernel the tables are printed.
+# boot_disturb EXITS XEXITS [KERNEL [HOOKS]]: EXITS in each row, XEXITS in those of an
+# exclusive vCPU. The tables of the stock kernel are printed.
 boot_disturb()
 {
 	local kernel=${3:-stock}
 	disturb "disturb-$kernel" "$kernel" \
-		"no wrong register beside any disturbance, $1 exits a row, $2 exclusive" \
+		"no wrong register beside any disturbance, $1 exits per row, $2 exclusive" \
 		"EXITS=$1 XEXITS=$2 SHARING=both HOOKS='${4:-callout fprobe return}'"
 	[ "$kernel" != stock ] ||
 		"$claims/disturbance-table" "$builddir/run/disturb-stock.rows" || true
 }
 
-# boot_planted EXITS HOOKS: a planted fault, which every row must notice.
+# boot_planted EXITS HOOKS: plant a fault, which every row must notice.
 boot_planted()
 {
-	disturb disturb-planted stock "a planted fault shows beside every disturbance, $1 exits a row" \
+	disturb disturb-planted stock "every row notices a planted fault, $1 exits each" \
 		"EXITS=$1 SHARING=both HOOKS='$2' PLANTED=1"
 }
 
@@ -268,18 +283,34 @@ boot_drcstat()
 		"$bin"/{drcstat,drcvmm,drcbind,l1bp,ptyrun} "${rust[@]}" "$vm/ktap.sh"
 }
 
-# After boot_drcstat, whose output it looks at.
+# Run this after boot_drcstat, whose JSON it checks.
 stage_tools()
 {
 	echo "$builddir/run/tools.ktap" >>"$runs"
 	stage "the tools' tests on the host" "$claims/check-tools"
 }
 
-# stage_coverage RUN...: of what these machines have executed.
+# stage_coverage MACHINE...: check the coverage that these machines have sent.
 stage_coverage()
 {
 	local logs=("${@/#/$builddir/run/}")
 	echo "$builddir/run/coverage.ktap" >>"$runs"
 	stage "the tests cover the module" "$claims/coverage" \
 		"$(ko_of debug)/src/drivers/tdx_drcache" "$claims/uncovered" "${logs[@]/%/.gcov}"
+}
+
+# matrix KERNEL...: build for each kernel and, except with clang, run the end-to-end tests
+# and the disturbance suite on it.
+matrix()
+{
+	local kernel
+	for kernel; do
+		if [ "$kernel" = clang ]; then
+			stage "the modules build with $(clang --version | head -n 1), W=1" build_for clang
+			continue
+		fi
+		stage "the modules build for Debian's $kernel kernel, W=1" build_for "$kernel"
+		boot_e2e "$kernel" 300
+		boot_disturb "${XEXITS:-60}" "${XEXITS:-60}" "$kernel"
+	done
 }

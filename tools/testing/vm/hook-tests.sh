@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# Test a hook, with tdx_drcache loaded over the emulated host driver. To be sourced by a
-# job after ktap.sh.
+# Test a hook, with tdx_drcache loaded over the emulated host driver, and functions that
+# other jobs use too. To be sourced by a job, in place of ktap.sh.
+
+# shellcheck source=tools/testing/vm/ktap.sh
+. /bin/ktap.sh
 
 fails() { ! "$@"; }
 
@@ -160,8 +163,7 @@ hook_tests()
 			drcvmm -n 100 --verify=guest --max-misses 0 >/tmp/hwbp &&
 			grep -q " 100 with L1_HWBP" /tmp/hwbp'
 	fi
-	kill "$bp"
-	wait "$bp"
+	unplace
 
 	# No VMM runs meanwhile: mshv_vtl_emul's vCPUs do not outlive their CPU.
 	hold 1
@@ -198,6 +200,13 @@ place()
 	bp=$!
 	until grep -q . /tmp/place; do usleep 10000; done
 	grep -q placed /tmp/place
+}
+
+# unplace: remove the last breakpoint of place.
+unplace()
+{
+	kill "$bp"
+	wait "$bp"
 }
 
 # free_slots CPU N: L1 can place N breakpoints on the CPU; the next has no space left.
@@ -283,8 +292,8 @@ exclusive_tests()
 	t "$x: BIND fails with ENOSPC beside a breakpoint of the CPU" answers 1 ENOSPC --exclusive
 	t "$x: the failed BIND leaves the other three slots free" free_slots 1 3
 	t "$x: BIND without the flag succeeds beside the breakpoint" answers 1 bound
-	kill "$others"
-	wait "$others"
+	bp=$others
+	unplace
 	t "$x: BIND with the flag succeeds after the breakpoint is gone" answers 1 bound --exclusive
 	hold 0 --exclusive
 	t "$x: BIND of an owned vCPU fails with EBUSY" answers 0 EBUSY --exclusive

@@ -20,11 +20,13 @@ stages_begin()
 	. "$vm/ktap.sh"
 }
 
-# stage NAME COMMAND...: run a test that is a command.
+# stage NAME COMMAND...: run a test that is a command. REPORT=, a file below build/run, has
+# results that count too.
 stage()
 {
 	local name=$1
 	shift
+	[ -z "${REPORT:-}" ] || echo "$builddir/run/$REPORT" >>"$runs"
 	step "test: $name"
 	if "$@"; then ok "$name"; else not_ok "$name"; fi
 }
@@ -35,8 +37,7 @@ boot_stage()
 {
 	local name=$1
 	shift
-	echo "$builddir/run/$RUN/ktap.log" >>"$runs"
-	stage "$name" "$vm/boot" "$@"
+	REPORT=$RUN/ktap.log stage "$name" "$vm/boot" "$@"
 }
 
 stages_end()
@@ -113,11 +114,10 @@ build_selftests()
 # again.
 stage_static()
 {
-	printf '%s\n' "$builddir/run/"{lint,binary,abi}.ktap >>"$runs"
-	stage "the static checks find nothing" "$topdir/scripts/lint"
-	stage "the binary keeps its promises" "$claims/check-binary" \
+	REPORT=lint.ktap stage "the static checks find nothing" "$topdir/scripts/lint"
+	REPORT=binary.ktap stage "the binary keeps its promises" "$claims/check-binary" \
 		"$(ko_of stock)" "$(kdir_of stock)" "$(ko_of ohcl)" "$(kdir_of ohcl)"
-	stage "the layout of the UAPI has not changed" "$claims/check-abi"
+	REPORT=abi.ktap stage "the layout of the UAPI has not changed" "$claims/check-abi"
 }
 
 # The virtual machines. Those with the debug kernel also send their coverage.
@@ -168,8 +168,8 @@ boot_fuzz()
 {
 	local append=no5lvl
 	[ -z "${3:-}" ] || append="$append kmemleak=off no_debug_objects"
-	echo "$builddir/run/fuzz-${2:-1}/ktap.log" >>"$runs"
-	stage "fuzzing and hostile L2s leave a clean log, $1 operations, seed ${2:-1}" \
+	REPORT=fuzz-${2:-1}/ktap.log \
+		stage "fuzzing and hostile L2s leave a clean log, $1 operations, seed ${2:-1}" \
 		fuzz "fuzz-${2:-1}" "$1" "${2:-1}" --append "$append" --env "QUICK=${3:-}"
 }
 
@@ -195,8 +195,7 @@ fuzz()
 # Check the memory order with herd7.
 stage_litmus()
 {
-	echo "$builddir/run/litmus.ktap" >>"$runs"
-	stage "the litmus tests have the results in the files" "$claims/check-litmus"
+	REPORT=litmus.ktap stage "the litmus tests have the results in the files" "$claims/check-litmus"
 }
 
 boot_ohcl()
@@ -219,23 +218,20 @@ stress()
 boot_stress()
 {
 	local kernel=${2:-stock}
-	echo "$builddir/run/stress-$kernel/ktap.log" >>"$runs"
-	stage "no torn snapshot in $1 exits, $kernel kernel" \
+	REPORT=stress-$kernel/ktap.log stage "no torn snapshot in $1 exits, $kernel kernel" \
 		stress "stress-$kernel" "$kernel" "$kernel" "EXITS=$1"
 }
 
 # boot_slow PUBLISHES
 boot_slow()
 {
-	echo "$builddir/run/stress-slow/ktap.log" >>"$runs"
-	stage "no torn snapshot in reads that meet $1 publishes" \
+	REPORT=stress-slow/ktap.log stage "no torn snapshot in reads that meet $1 publishes" \
 		stress stress-slow stock slow "MET=$1"
 }
 
 boot_broken()
 {
-	echo "$builddir/run/stress-broken/ktap.log" >>"$runs"
-	stage "a module that tears snapshots is caught" \
+	REPORT=stress-broken/ktap.log stage "a module that tears snapshots is caught" \
 		stress stress-broken stock broken "MET=10000 BROKEN=1"
 }
 
@@ -280,22 +276,20 @@ boot_drcstat()
 	fi
 	RUN=drcstat boot_stage "drcstat's tests leave a clean log" --quiet --l2 --timeout 900 \
 		drcstat "$(image_of stock)" "$vm/jobs/drcstat" "${emul[@]/#/$(ko_of stock)/}" \
-		"$bin"/{drcstat,drcvmm,drcbind,l1bp,ptyrun} "${rust[@]}" "$vm/ktap.sh"
+		"$bin"/{drcstat,drcvmm,drcbind,l1bp,ptyrun} "${rust[@]}" "$vm"/{ktap,hook-tests}.sh
 }
 
 # Run this after boot_drcstat, whose JSON it checks.
 stage_tools()
 {
-	echo "$builddir/run/tools.ktap" >>"$runs"
-	stage "the tools' tests on the host" "$claims/check-tools"
+	REPORT=tools.ktap stage "the tools' tests on the host" "$claims/check-tools"
 }
 
 # stage_coverage MACHINE...: check the coverage that these machines have sent.
 stage_coverage()
 {
 	local logs=("${@/#/$builddir/run/}")
-	echo "$builddir/run/coverage.ktap" >>"$runs"
-	stage "the tests cover the module" "$claims/coverage" \
+	REPORT=coverage.ktap stage "the tests cover the module" "$claims/coverage" \
 		"$(ko_of debug)/src/drivers/tdx_drcache" "$claims/uncovered" "${logs[@]/%/.gcov}"
 }
 

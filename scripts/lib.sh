@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Shared by all scripts: directories, progress and error messages. To be sourced.
+# Shared by all scripts: directories, usage texts, progress and error messages. To be
+# sourced.
 
 set -euo pipefail
 
@@ -20,6 +21,27 @@ _t0=$SECONDS
 step()
 {
 	printf '[%4ds] %s\n' $((SECONDS - _t0)) "$*"
+}
+
+# usage: print the script's opening comment, which begins with "usage: ".
+usage()
+{
+	sed -n '/^# usage: /,/^$/s/^# \{0,1\}//p' "$0"
+}
+
+misused()
+{
+	usage >&2
+	exit 2
+}
+
+# no_options ARGUMENT...: print the usage for --help, and refuse any other option.
+no_options()
+{
+	case ${1:-} in
+	-h | --help) usage; exit ;;
+	-*) misused ;;
+	esac
 }
 
 die()

@@ -11,7 +11,6 @@
  *   --syscalls  when bound, print the cost of a system call in ticks
  *   --late      the same, for an ioctl that looks like one that enters the L2
  *   --wait      observe instead, until an exit of the owner is captured
- *   --info      bind nothing; print the result of GET_INFO
  */
 #include <getopt.h>
 #include <stdbool.h>
@@ -20,21 +19,6 @@
 #include <mshv/mshv_vtl.h>
 #include <sys/syscall.h>
 #include <tdx_drcache_read.h>
-
-static int print_info(void)
-{
-	static const char *const hooks[] = { "none", "callout", "fprobe", "return" };
-	static const char *const hosts[] = { "none", "mshv_vtl", "emulated" };
-	struct tdx_drcache_info info = { .size = sizeof(info) };
-	int fd = open(TDX_DRCACHE_DEV, O_RDONLY);
-
-	if (fd < 0 || ioctl(fd, TDX_DRCACHE_GET_INFO, &info)) {
-		perror("drcbind");
-		return EXIT_FAILURE;
-	}
-	printf("hook %s, host %s\n", hooks[info.hook], hosts[info.host]);
-	return EXIT_SUCCESS;
-}
 
 /*
  * Measure getppid(), or the ioctl on drcache_mock_host.ko's device, in the quickest of ten
@@ -92,7 +76,6 @@ int main(int argc, char **argv)
 		{ "syscalls", no_argument, NULL, 's' },
 		{ "late", no_argument, NULL, 'l' },
 		{ "wait", no_argument, NULL, 'w' },
-		{ "info", no_argument, NULL, 'i' },
 		{ 0 },
 	};
 	struct tdx_drcache_reader r;
@@ -131,8 +114,6 @@ int main(int argc, char **argv)
 		case 'w':
 			wait = true;
 			break;
-		case 'i':
-			return print_info();
 		default:
 			return 2;
 		}

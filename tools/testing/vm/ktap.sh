@@ -1,37 +1,66 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# KTAP reports for shell scripts. To be sourced by a job.
+# The writer of KTAP reports, for jobs and for the host's scripts. To be sourced. The
+# report goes to $ktap, by default the second serial port of a virtual machine.
+#
+# Results go to a file first and get their numbers at the end, so background jobs may
+# add some too.
 
-_n=0
-_bad=0
-_results=/tmp/ktap.results
-: >$_results
+: "${ktap:=/dev/ttyS1}"
+case $ktap in
+/dev/*) _results=/tmp/ktap.results ;;
+*) _results=$ktap.results ;;
+esac
+_out=$_results.out
+_failed=''
+: >"$_results"
 
-# t NAME COMMAND...: a test, which passes if COMMAND succeeds.
-t()
+# ok NAME
+ok()
 {
-	_name=$1
-	shift
-	_n=$((_n + 1))
-	if "$@" >/tmp/t.out 2>&1; then
-		echo "ok $_n $_name" >>$_results
-		echo "PASS $_name"
-	else
-		_bad=$((_bad + 1))
-		sed 's/^/# /' /tmp/t.out >>$_results
-		echo "not ok $_n $_name" >>$_results
-		echo "FAIL $_name"
-		cat /tmp/t.out
-	fi
+	echo "ok - $1" >>"$_results"
+	echo "PASS $1"
+}
+
+# not_ok NAME [FILE]: a failure, with FILE as its output.
+not_ok()
+{
+	[ -z "${2:-}" ] || sed 's/^/# /' "$2" >>"$_results"
+	echo "not ok - $1" >>"$_results"
+	echo "FAIL $1"
+	[ -z "${2:-}" ] || cat "$2"
 }
 
 # skip NAME REASON
 skip()
 {
-	_n=$((_n + 1))
-	echo "ok $_n $1 # SKIP $2" >>$_results
+	echo "ok - $1 # SKIP $2" >>"$_results"
 	echo "SKIP $1: $2"
+}
+
+# t NAME COMMAND...: a test, which passes if COMMAND succeeds. Its output is in $_out.
+t()
+{
+	_name=$1
+	shift
+	if "$@" >"$_out" 2>&1 </dev/null; then
+		ok "$_name"
+	else
+		not_ok "$_name" "$_out"
+	fi
+}
+
+# program COMMAND...: run a test program that writes a report of its own, and send that.
+# ktap_end fails if COMMAND does.
+program()
+{
+	if "$@" >"$_out" 2>&1; then
+		cat "$_out" >"$ktap"
+	else
+		_failed=1
+		tee "$ktap" <"$_out"
+	fi
 }
 
 # leaks: test that no memory leaked, if the kernel can tell.
@@ -53,10 +82,13 @@ leaks()
 # ktap_end: send the report. Fails if a test failed.
 ktap_end()
 {
-	{
-		echo "KTAP version 1"
-		echo "1..$_n"
-		cat $_results
-	} >/dev/ttyS1
-	[ $_bad -eq 0 ]
+	awk '
+		/^(not )?ok - / { n++; sub(/ok - /, "ok " n " ") }
+		{ lines[NR] = $0 }
+		END {
+			print "KTAP version 1\n1.." n + 0
+			for (i = 1; i <= NR; i++)
+				print lines[i]
+		}' "$_results" >"$ktap"
+	[ -z "$_failed" ] && ! grep -q '^not ok' "$_results"
 }

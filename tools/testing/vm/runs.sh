@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# Tests that run several times in one machine, for claims/mutants. To be sourced by a
-# job. It says of each run "noticed by TEST" if a test failed, "passed" if none did.
+# Run tests several times in one machine, for claims/mutants. To be sourced by a job. For
+# each run it reports "noticed by TEST" if a test failed, and "passed" if none did.
 
-# notice TEST: a test failed. The first counts.
+# notice TEST: record that a test failed, if it is the first.
 notice() { [ -s /tmp/noticed ] || echo "$1" >/tmp/noticed; }
 
-# often COMMAND...: RUNS times COMMAND, which calls notice() if a test fails. If the kernel
-# complains or COMMAND fails, the next run could notice what is left of this one: then this
-# machine says "end", and claims/mutants goes on with another. A machine that ends
-# without has noticed something too.
+# often COMMAND...: run COMMAND RUNS times; it calls notice() if a test fails. After a
+# complaint of the kernel, or a failure of COMMAND, the next run might notice remains of this
+# one. So this machine then reports "end", and claims/mutants starts another. If a machine
+# ends without that report, the run it was in counts as noticed.
 often()
 {
 	_run=0

@@ -4,7 +4,7 @@
 //! TDX_DRCACHE_GET_REGS says, until N stood still for that. rsread --own CPU: own the
 //! vCPU instead, for a moment, exclusively if that can be had.
 
-#[path = "../../lib/tdx_drcache_read.rs"]
+#[path = "../../lib/rust/src/lib.rs"]
 #[allow(dead_code)]
 mod tdx_drcache_read;
 

@@ -81,6 +81,9 @@ static void complete(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
 	uint64_t dr6 = regs->dr6;
 	enum tdx_drcache_result res;
 
+	if (dr6 & 0xf)
+		fail(v, "exit %" PRIu64 ": DR6 is %#" PRIx64 ", and was read alone",
+		     v->interrupts, dr6);
 	res = tdx_drcache_read(&v->reader, min_tsc, rax, &whole);
 	if (res != TDX_DRCACHE_HIT) {
 		fail(v, "exit %" PRIu64 ": DR6 is captured, and the snapshot %s", v->interrupts,

@@ -59,6 +59,12 @@ have()
 	done
 }
 
+# have_rust: succeed if there is a rustc that can build the Rust reader.
+have_rust()
+{
+	rustc --edition 2024 --print cfg >/dev/null 2>&1
+}
+
 # quietly LOG COMMAND...: run COMMAND with its output in LOG; on failure show the end.
 quietly()
 {

@@ -28,7 +28,7 @@ const char *argp_program_version = "drcvmm " VERSION;
  */
 #define OPENVMM_ENTER_MODES	(MSHV_ENTER_FAST | MSHV_ENTER_IDLE_THREAD << 4)
 
-const char *const method_names[] = { "mmap", "ioctl", "mshv", "batch", "openvmm" };
+const char *const method_names[] = { "mmap", "ioctl", "dr6", "mshv", "batch", "openvmm" };
 const char *const guest_names[] = { "counter", "breakpoint", "exits", "hostile" };
 const char *const result_names[] = {
 	[TDX_DRCACHE_HIT] = "captured",
@@ -161,8 +161,9 @@ static const struct argp_option options[] = {
 	  "breakpoint sets a hardware breakpoint on itself and hits it; "
 	  "exits makes every kind of exit; hostile tries to do harm", 0 },
 	{ "read", 'r', "METHOD", 0,
-	  "how to read the registers: mmap (default), ioctl, mshv (the host driver's "
-	  "five ioctls), openvmm (the same plus DR7 by TDCALL, and all again if DR6 "
+	  "how to read the registers: mmap (default), ioctl, dr6 (DR6 by mmap, and all "
+	  "by mmap plus DR7 by TDCALL only if DR6 reports a breakpoint), mshv (the host "
+	  "driver's five ioctls), openvmm (the same plus DR7 by TDCALL, and all again if DR6 "
 	  "reports a breakpoint), or batch (a single ioctl of the stand-in)", 0 },
 	{ "verify", 'v', "WHAT", OPTION_ARG_OPTIONAL,
 	  "compare each snapshot with the five ioctls and with the guest's writes (all, "
@@ -207,9 +208,9 @@ static void check_options(struct argp_state *state)
 	if ((opt.reentered || opt.allow_move) &&
 	    (opt.guest != GUEST_COUNTER || opt.method >= READ_MSHV))
 		argp_error(state, "--reentered and --allow-move want --guest=counter and "
-			   "--read=mmap or ioctl");
+			   "--read=mmap, ioctl or dr6");
 	if (opt.hits && opt.method >= READ_MSHV)
-		argp_error(state, "--hits wants --read=mmap or ioctl");
+		argp_error(state, "--hits wants --read=mmap, ioctl or dr6");
 	/* The ioctls read whichever CPU the thread is on. */
 	if (opt.allow_move && (all || opt.show))
 		argp_error(state, "--allow-move excludes --verify=all and --show");

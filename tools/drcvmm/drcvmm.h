@@ -16,8 +16,8 @@
 #define NR_REGS		5
 #define NR_RESULTS	5
 
-/* The first two read the cache. */
-enum read_method { READ_MMAP, READ_IOCTL, READ_MSHV, READ_BATCH, READ_OPENVMM };
+/* Those before READ_MSHV read the cache. */
+enum read_method { READ_MMAP, READ_IOCTL, READ_DR6, READ_MSHV, READ_BATCH, READ_OPENVMM };
 
 /* The command line. */
 struct options {
@@ -78,6 +78,7 @@ struct vcpu {
 
 	uint64_t interrupts, other_exits, refused, cancelled, moved, signalled;
 	uint64_t results[NR_RESULTS];
+	uint64_t dr6_alone;	/* hits of READ_DR6 that needed no full read */
 	uint64_t breakpoints;
 	uint64_t in_loop, judged, mismatches, failures;
 	uint64_t steps[GUEST_STEPS];
@@ -113,6 +114,8 @@ void read_mshv(struct tdx_drcache_slot *s);
 void reset_dr(void);
 enum tdx_drcache_result read_ioctl(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
 				   struct tdx_drcache_slot *s);
+enum tdx_drcache_result read_breakpoint(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
+					struct tdx_drcache_slot *s);
 enum tdx_drcache_result read_by_ioctls(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
 				       struct tdx_drcache_slot *s);
 uint64_t read_dr7(struct vcpu *v);
@@ -121,7 +124,8 @@ void write_l2(struct vcpu *v, uint32_t field, uint64_t val, uint64_t mask);
 /* expect.c */
 void get_position(struct vcpu *v, struct position *pos);
 bool in_loop(const struct position *pos);
-void compare(struct vcpu *v, struct tdx_drcache_slot *got, struct tdx_drcache_slot *local);
+void compare(struct vcpu *v, struct tdx_drcache_slot *got, struct tdx_drcache_slot *other,
+	     const char *by);
 void judge(struct vcpu *v, struct tdx_drcache_slot *got);
 void judge_reentered(struct vcpu *v);
 const char *not_compared(void);
@@ -140,6 +144,23 @@ void release_run_pages(void);
 uint64_t summarize(struct vcpu *v);
 
 /*
+ * Read as a VMM with tdx_drcache would for its debugger: DR6, and all of them only if it
+ * has one of B0-B3 set. DR6 alone sets nothing else in @s; its flags stay 0.
+ */
+static inline enum tdx_drcache_result
+read_dr6_first(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_slot *s)
+{
+	enum tdx_drcache_result res;
+	uint64_t dr6;
+
+	res = tdx_drcache_read_dr6(&v->reader, min_tsc, rax, &dr6);
+	if (res == TDX_DRCACHE_HIT && dr6 & 0xf)
+		return read_breakpoint(v, min_tsc, rax, s);
+	s->dr6 = dr6;
+	return res;
+}
+
+/*
  * Read by the method of the command line; on a miss, by the host driver's ioctls. A read
  * by mmap is inline, as in a VMM, so that its cost does not include a call.
  */
@@ -150,6 +171,8 @@ read_regs(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_slo
 
 	if (opt.method == READ_MMAP)
 		res = tdx_drcache_read(&v->reader, min_tsc, rax, s);
+	else if (opt.method == READ_DR6)
+		res = read_dr6_first(v, min_tsc, rax, s);
 	else
 		res = read_by_ioctls(v, min_tsc, rax, s);
 	if (res != TDX_DRCACHE_HIT)

@@ -70,12 +70,38 @@ static void show(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
 	pthread_mutex_unlock(&print_lock);
 }
 
+/*
+ * Compare a DR6 that was read alone with the whole snapshot, and keep the rest of that, by
+ * which DR6 is judged.
+ */
+static void complete(struct vcpu *v, uint64_t min_tsc, uint64_t rax,
+		     struct tdx_drcache_slot *regs)
+{
+	struct tdx_drcache_slot whole;
+	uint64_t dr6 = regs->dr6;
+	enum tdx_drcache_result res;
+
+	if (dr6 & 0xf)
+		fail(v, "exit %" PRIu64 ": DR6 is %#" PRIx64 ", and was read alone",
+		     v->interrupts, dr6);
+	res = tdx_drcache_read(&v->reader, min_tsc, rax, &whole);
+	if (res != TDX_DRCACHE_HIT) {
+		fail(v, "exit %" PRIu64 ": DR6 is captured, and the snapshot %s", v->interrupts,
+		     result_names[res]);
+		return;
+	}
+	*regs = whole;
+	regs->dr6 = dr6;
+	compare(v, regs, &whole, "a full read");
+}
+
 static void on_interrupt(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
 {
 	struct tdx_drcache_slot regs = { 0 }, local = { 0 };
 	enum tdx_drcache_result res;
 	struct position pos;
 	uint64_t start;
+	bool dr6_alone;
 
 	v->interrupts++;
 	if (opt.syscall)
@@ -84,6 +110,9 @@ static void on_interrupt(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
 	res = read_regs(v, min_tsc, rax, &regs);
 	add_cost(&v->read, tdx_drcache_tsc() - start);
 	v->results[res]++;
+	dr6_alone = opt.method == READ_DR6 && res == TDX_DRCACHE_HIT &&
+		    !(regs.flags & TDX_DRCACHE_VALID);
+	v->dr6_alone += dr6_alone;
 	if (regs.flags & TDX_DRCACHE_L1_HWBP)
 		v->hwbp++;
 
@@ -99,9 +128,11 @@ static void on_interrupt(struct vcpu *v, uint64_t min_tsc, uint64_t rax)
 	}
 	if (!opt.verify)
 		return;
+	if (dr6_alone)
+		complete(v, min_tsc, rax, &regs);
 	if (!opt.guest_only) {
 		read_mshv(&local);
-		compare(v, &regs, &local);
+		compare(v, &regs, &local, "the five ioctls");
 	}
 	/* After a miss L1 may have changed the registers since the exit. */
 	if (res == TDX_DRCACHE_HIT)
@@ -206,6 +237,7 @@ void on_exit_reason(struct vcpu *v, uint64_t min_tsc)
 	bool failed = class == CLASS_L2_VM_ENTRY_FAILED;
 	bool ran = class != TDX_CLASS_PENDING_INTERRUPT && !failed;
 	struct tdx_drcache_slot regs;
+	uint64_t dr6;
 
 	if (class > TDX_CLASS_PENDING_INTERRUPT && !failed)
 		die("vCPU %u: TDG.VP.ENTER failed with %#" PRIx64, v->index, rax);
@@ -229,6 +261,7 @@ void on_exit_reason(struct vcpu *v, uint64_t min_tsc)
 	/* The hook does not capture this exit, so no snapshot may be valid. */
 	if (use_drcache &&
 	    (tdx_drcache_read(&v->reader, 0, rax, &regs) != TDX_DRCACHE_MISS_INVALID ||
+	     tdx_drcache_read_dr6(&v->reader, 0, rax, &dr6) != TDX_DRCACHE_MISS_INVALID ||
 	     read_ioctl(v, 0, rax, &regs) != TDX_DRCACHE_MISS_INVALID))
 		fail(v, "a snapshot is valid after an exit with RAX %#" PRIx64, rax);
 	if (!ran) {

@@ -164,13 +164,14 @@ static void mismatch(struct vcpu *v, uint64_t exit, uint64_t rip, unsigned int i
 	     " by %s", exit, rip, "01236"[i], got, method_names[opt.method], want, by);
 }
 
-/* Compare a snapshot with the result of the five ioctls. */
-void compare(struct vcpu *v, struct tdx_drcache_slot *got, struct tdx_drcache_slot *local)
+/* Compare a snapshot with the result of another way to read. */
+void compare(struct vcpu *v, struct tdx_drcache_slot *got, struct tdx_drcache_slot *other,
+	     const char *by)
 {
 	for (unsigned int i = 0; i < NR_REGS; i++)
-		if (*dr_of(got, i) != *dr_of(local, i))
+		if (*dr_of(got, i) != *dr_of(other, i))
 			mismatch(v, v->interrupts, v->run->l2_enter_guest_state.rip, i,
-				 *dr_of(got, i), *dr_of(local, i), "the five ioctls");
+				 *dr_of(got, i), *dr_of(other, i), by);
 }
 
 static void count_unwritten(struct vcpu *v, unsigned int reg)

@@ -111,7 +111,20 @@ read_ioctl(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_sl
 	return TDX_DRCACHE_HIT;
 }
 
-/* Read by the command line's method, unless that is mmap. */
+/*
+ * Read all registers, because DR6 has one of B0-B3 set: DR0-DR3 and DR6 by mmap, and DR7 by
+ * the one ioctl that is left of read_openvmm()'s.
+ */
+enum tdx_drcache_result
+read_breakpoint(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_slot *s)
+{
+	enum tdx_drcache_result res = tdx_drcache_read(&v->reader, min_tsc, rax, s);
+
+	read_dr7(v);
+	return res;
+}
+
+/* Read by the command line's method, unless that is mmap or dr6. */
 enum tdx_drcache_result
 read_by_ioctls(struct vcpu *v, uint64_t min_tsc, uint64_t rax, struct tdx_drcache_slot *s)
 {

@@ -88,6 +88,9 @@ uint64_t summarize(struct vcpu *v)
 	printf("\n  %" PRIu64 " other exits, %" PRIu64 " refused entries, %" PRIu64
 	       " cancelled, %" PRIu64 " with a breakpoint in DR6, %" PRIu64 " moved\n",
 	       v->other_exits, v->refused, v->cancelled, v->breakpoints, v->moved);
+	if (opt.method == READ_DR6)
+		printf("  %" PRIu64 " read by DR6 alone, %" PRIu64 " by all registers\n",
+		       v->dr6_alone, hits - v->dr6_alone);
 	if (opt.signal_hz)
 		printf("  %" PRIu64 " exits returned to a signal handler\n", v->signalled);
 	if (opt.cost) {

@@ -133,6 +133,8 @@ static int test_munmap(void *addr, size_t length)
 /* Number of loads in a read that meets no publish, and of stores in a publish. */
 #define LOADS	10u
 #define STORES	10u
+/* The same in a read of DR6 alone. If it fails, a full read follows. */
+#define DR6_LOADS	6u
 
 /* Stops a reader that does not give up by itself. */
 #define TOO_MANY	(2 * LOADS * TDX_DRCACHE_READ_RETRIES)
@@ -150,6 +152,9 @@ static void want(const char *what, long is, long wanted)
 	bad = 1;
 }
 
+/* RAX of the exits that are published. */
+static uint64_t published_rax = RAX;
+
 /* The @nr-th store of the kernel's drcache_slot_publish(); @n sets each register. */
 static void store(struct tdx_drcache_slot *slot, uint64_t n, unsigned int nr)
 {
@@ -162,7 +167,7 @@ static void store(struct tdx_drcache_slot *slot, uint64_t n, unsigned int nr)
 		__atomic_store_n(&slot->flags, TDX_DRCACHE_VALID, __ATOMIC_RELAXED);
 		break;
 	case 2:
-		__atomic_store_n(&slot->exit_rax, RAX, __ATOMIC_RELAXED);
+		__atomic_store_n(&slot->exit_rax, published_rax, __ATOMIC_RELAXED);
 		break;
 	case 3:
 	case 4:
@@ -216,6 +221,24 @@ static enum tdx_drcache_result hooked_read(struct tdx_drcache_slot *s,
 	return res;
 }
 
+/* Read DR6 alone with @hook before each load. */
+static enum tdx_drcache_result hooked_read_dr6(uint64_t min_tsc, uint64_t rax, uint64_t *dr6,
+					       void (*hook)(unsigned int nr))
+{
+	struct tdx_drcache_reader r;
+	enum tdx_drcache_result res;
+
+	memset(&r, 0, sizeof(r));
+	r.fd = -1;
+	r.slot = &hooked_slot;
+	*dr6 = 1;
+	loads = 0;
+	load_hook = hook;
+	res = tdx_drcache_read_dr6(&r, min_tsc, rax, dr6);
+	load_hook = NULL;
+	return res;
+}
+
 /* Store n of a publish is done before load @before[n] of a read. */
 static unsigned char before[STORES];
 static unsigned int done;
@@ -226,15 +249,15 @@ static void mix_stores(unsigned int nr)
 		store(&hooked_slot, 2000, done++);
 }
 
-/* Advance to the next order of loads and stores; 0 after the last. */
-static int mix_next(void)
+/* Advance to the next order of @nr_loads loads and the stores; 0 after the last. */
+static int mix_next(unsigned int nr_loads)
 {
 	unsigned int i = STORES;
 
 	do {
 		if (!i)
 			return 0;
-	} while (before[--i] == LOADS);
+	} while (before[--i] == nr_loads);
 	memset(&before[i], before[i] + 1, STORES - i);
 	return 1;
 }
@@ -260,8 +283,63 @@ static void interleaved(void)
 		while (done < STORES)
 			store(&hooked_slot, 2000, done++);
 		orders++;
-	} while (!bad && mix_next());
+	} while (!bad && mix_next(LOADS));
 	want("interleaved: orders", orders, 184756);	/* 20 over 10 */
+}
+
+/*
+ * A publish and a read of DR6, in every order of their ten stores and six loads. DR6 alone
+ * does not show that a snapshot is torn, so the read accepts only one of the two snapshots:
+ * by its time stamp, its RAX or VALID. It must have that one's DR6, or be a miss.
+ */
+static void interleaved_dr6(void)
+{
+	static const struct {
+		const char *what;
+		uint64_t old_rax, min_tsc, rax, dr6;
+		enum tdx_drcache_result miss;
+		bool old_invalid, accepts_old;
+	} cases[] = {
+		{ "DR6 of a new tsc", RAX, 2000, RAX, 2007, TDX_DRCACHE_MISS_STALE,
+		  false, false },
+		{ "DR6 of a new RAX", RAX + 1, 0, RAX, 2007, TDX_DRCACHE_MISS_OTHER_EXIT,
+		  false, false },
+		{ "DR6 of an old RAX", RAX + 1, 0, RAX + 1, 1007, TDX_DRCACHE_MISS_OTHER_EXIT,
+		  false, true },
+		{ "DR6 of the one that is valid", RAX, 0, RAX, 2007, TDX_DRCACHE_MISS_INVALID,
+		  true, false },
+	};
+	unsigned int i, orders = 0;
+
+	memset(before, 0, sizeof(before));
+	do {
+		for (i = 0; i < ARRAY_SIZE(cases); i++) {
+			bool first = !before[STORES - 1], last = before[0] == DR6_LOADS;
+			enum tdx_drcache_result res;
+			uint64_t dr6;
+
+			published_rax = cases[i].old_rax;
+			publish(&hooked_slot, 1000);
+			if (cases[i].old_invalid)
+				hooked_slot.flags = 0;
+			published_rax = RAX;
+			done = 0;
+			res = hooked_read_dr6(cases[i].min_tsc, cases[i].rax, &dr6, mix_stores);
+			while (done < STORES)
+				store(&hooked_slot, 2000, done++);
+			if (res == TDX_DRCACHE_HIT)
+				want(cases[i].what, dr6, cases[i].dr6);
+			else
+				want(cases[i].what, res, cases[i].miss);
+			/* A publish before the read, or after it. */
+			if (cases[i].accepts_old ? last : first)
+				want(cases[i].what, res, TDX_DRCACHE_HIT);
+			else if (cases[i].accepts_old && first)
+				want(cases[i].what, res, cases[i].miss);
+		}
+		orders++;
+	} while (!bad && mix_next(DR6_LOADS));
+	want("interleaved DR6: orders", orders, 8008);	/* 16 over 6 */
 }
 
 /* Publish before load @again_at of each of the first @again_tries tries. */
@@ -312,6 +390,33 @@ static void retries(void)
 	hooked_slot.seq = 8;
 }
 
+/* A read of DR6 that meets a publish ends as a full read does. */
+static void retries_dr6(void)
+{
+	uint64_t dr6;
+
+	publish(&hooked_slot, 1000);
+	want("DR6, undisturbed", hooked_read_dr6(1000, RAX, &dr6, NULL), TDX_DRCACHE_HIT);
+	want("DR6, undisturbed: loads", loads, DR6_LOADS);
+	want("DR6, undisturbed: value", dr6, 1007);
+	/* LOADS exceeds DR6_LOADS, so publish_again() publishes once. */
+	again_tries = 1;
+	for (again_at = 0; again_at < DR6_LOADS; again_at++) {
+		want("DR6, retries", hooked_read_dr6(0, RAX, &dr6, publish_again),
+		     TDX_DRCACHE_HIT);
+		want("DR6, retries: value", dr6, again_n + 7);
+		want("DR6, retries: loads", loads, DR6_LOADS + (again_at ? LOADS : 0));
+	}
+	want("DR6, at each load", hooked_read_dr6(0, RAX, &dr6, publish_always),
+	     TDX_DRCACHE_MISS_BUSY);
+	want("DR6, at each load: loads", loads, DR6_LOADS + TDX_DRCACHE_READ_RETRIES * LOADS);
+	want("DR6, at each load: value", dr6, 0);
+	hooked_slot.seq = 7;
+	want("DR6, odd", hooked_read_dr6(0, RAX, &dr6, end_odd), TDX_DRCACHE_MISS_BUSY);
+	want("DR6, odd: loads", loads, DR6_LOADS + TDX_DRCACHE_READ_RETRIES);
+	hooked_slot.seq = 8;
+}
+
 static unsigned int invalidate_at;
 
 static void invalidate(unsigned int nr)
@@ -333,6 +438,16 @@ static void invalidated(void)
 		want("invalidated: loads", loads, LOADS);
 		if (!none)
 			want("invalidated: whole", is_whole(&s) && s.tsc == 1000, 1);
+	}
+	for (invalidate_at = 0; invalidate_at < DR6_LOADS; invalidate_at++) {
+		int none = invalidate_at < 2;
+		uint64_t dr6;
+
+		publish(&hooked_slot, 1000);
+		want("DR6, invalidated", hooked_read_dr6(0, RAX, &dr6, invalidate),
+		     none ? TDX_DRCACHE_MISS_INVALID : TDX_DRCACHE_HIT);
+		want("DR6, invalidated: loads", loads, DR6_LOADS + (none ? LOADS : 0));
+		want("DR6, invalidated: value", dr6, none ? 0 : 1007);
 	}
 }
 
@@ -394,6 +509,31 @@ static void stepped(void)
 	want("stepped: few", before < 5 || after < 10, 0);
 }
 
+/* The same for DR6 alone, accepting only what was published meanwhile. */
+static void stepped_dr6(void)
+{
+	struct tdx_drcache_reader r;
+	unsigned int stale = 0, hits = 0;
+
+	memset(&r, 0, sizeof(r));
+	r.fd = -1;
+	r.slot = &stepped_slot;
+	for (steps = 0, publish_at = 0; publish_at <= steps; publish_at++) {
+		enum tdx_drcache_result res;
+		uint64_t dr6 = 1;
+
+		publish(&stepped_slot, 1000);
+		steps = 0;
+		set_trap();
+		res = tdx_drcache_read_dr6(&r, 2000, RAX, &dr6);
+		clear_trap();
+		stale += res == TDX_DRCACHE_MISS_STALE;
+		hits += res == TDX_DRCACHE_HIT;
+		want("stepped DR6", dr6, res == TDX_DRCACHE_HIT ? 2007 : 0);
+	}
+	want("stepped DR6: few", stale < 5 || hits < 10 || stale + hits != publish_at, 0);
+}
+
 static struct tdx_drcache_slot busy_slot;
 static int stop;
 
@@ -440,12 +580,15 @@ static void one_slot(void)
 {
 	struct tdx_drcache_reader r;
 	struct tdx_drcache_slot slot, s;
+	uint64_t dr6 = 1;
 
 	memset(&r, 0, sizeof(r));
 	memset(&slot, 0, sizeof(slot));
 	r.fd = -1;
 	r.slot = &slot;
 	want("nothing published", tdx_drcache_read(&r, 0, 0, &s), TDX_DRCACHE_MISS_INVALID);
+	want("DR6, nothing published", tdx_drcache_read_dr6(&r, 0, 0, &dr6),
+	     TDX_DRCACHE_MISS_INVALID);
 
 	publish(&slot, 1000);
 	want("hit", tdx_drcache_read(&r, 1000, RAX, &s), TDX_DRCACHE_HIT);
@@ -453,46 +596,90 @@ static void one_slot(void)
 	want("older", tdx_drcache_read(&r, 1001, RAX, &s), TDX_DRCACHE_MISS_STALE);
 	want("another exit", tdx_drcache_read(&r, 1000, RAX + 1, &s),
 	     TDX_DRCACHE_MISS_OTHER_EXIT);
+	want("DR6", tdx_drcache_read_dr6(&r, 1000, RAX, &dr6), TDX_DRCACHE_HIT);
+	want("DR6: value", dr6, 1007);
+	want("DR6, older", tdx_drcache_read_dr6(&r, 1001, RAX, &dr6), TDX_DRCACHE_MISS_STALE);
+	want("DR6, older: value", dr6, 0);
+	want("DR6, another exit", tdx_drcache_read_dr6(&r, 1000, RAX + 1, &dr6),
+	     TDX_DRCACHE_MISS_OTHER_EXIT);
+	want("DR6, another exit: value", dr6, 0);
 	want("observed", tdx_drcache_observe(&r, 1000, &s), TDX_DRCACHE_HIT);
 	want("observed, older", tdx_drcache_observe(&r, 1001, &s), TDX_DRCACHE_MISS_STALE);
 
 	slot.flags = TDX_DRCACHE_LATE;
 	want("not valid", tdx_drcache_read(&r, 0, RAX, &s), TDX_DRCACHE_MISS_INVALID);
+	want("DR6, not valid", tdx_drcache_read_dr6(&r, 0, RAX, &dr6), TDX_DRCACHE_MISS_INVALID);
+	want("DR6, not valid: value", dr6, 0);
 	slot.flags |= TDX_DRCACHE_VALID;
 	want("late", tdx_drcache_read(&r, 0, RAX, &s), TDX_DRCACHE_HIT);
+	want("DR6, late", tdx_drcache_read_dr6(&r, 0, RAX, &dr6), TDX_DRCACHE_HIT);
+	want("DR6, late: value", dr6, 1007);
+}
+
+/* A full read beside the writer, of @last or later. Returns true if it met a publish. */
+static bool busy_read(const struct tdx_drcache_reader *r, uint64_t *last, unsigned int *hits)
+{
+	struct tdx_drcache_slot s;
+	unsigned int from = loads;
+	enum tdx_drcache_result res = tdx_drcache_read(r, *last, RAX, &s);
+	bool met = loads - from != LOADS;
+
+	if (res != TDX_DRCACHE_HIT || s.tsc == *last)
+		rest();
+	if (res == TDX_DRCACHE_MISS_BUSY || (res == TDX_DRCACHE_MISS_INVALID && !*hits))
+		return met;
+	++*hits;
+	want("beside a writer", res, TDX_DRCACHE_HIT);
+	want("beside a writer: torn", !is_whole(&s) || s.seq != 2 * s.tsc, 0);
+	*last = s.tsc;
+	return met;
+}
+
+/*
+ * The same for DR6 alone, of a later publish than @last: a torn one would have an earlier
+ * DR6. Until there is one, the full read that follows a failed attempt is a miss too.
+ */
+static bool busy_read_dr6(const struct tdx_drcache_reader *r, uint64_t *last,
+			  unsigned int *hits)
+{
+	unsigned int from = loads, undisturbed = DR6_LOADS + LOADS;
+	uint64_t dr6;
+	enum tdx_drcache_result res = tdx_drcache_read_dr6(r, *last + 1, RAX, &dr6);
+
+	if (res == TDX_DRCACHE_HIT) {
+		undisturbed = DR6_LOADS;
+		++*hits;
+		want("DR6 beside a writer: torn", dr6 - 7 <= *last, 0);
+		*last = dr6 - 7;
+	} else {
+		rest();
+		if (res != TDX_DRCACHE_MISS_BUSY && (res != TDX_DRCACHE_MISS_INVALID || *hits))
+			want("DR6 beside a writer", res, TDX_DRCACHE_MISS_STALE);
+	}
+	return loads - from != undisturbed;
 }
 
 /* Two threads: a read meets each publish, whatever the machine's load. */
-static void busy(void)
+static void busy(const char *what, bool (*read)(const struct tdx_drcache_reader *r,
+						uint64_t *last, unsigned int *hits))
 {
 	struct tdx_drcache_reader r;
-	struct tdx_drcache_slot s;
 	unsigned int hits = 0, met = 0;
 	pthread_t thread;
 	uint64_t last = 0;
 
+	memset(&busy_slot, 0, sizeof(busy_slot));
+	stop = 0;
 	memset(&r, 0, sizeof(r));
 	r.fd = -1;
 	r.slot = &busy_slot;
 	if (pthread_create(&thread, NULL, writer, NULL))
 		exit(EXIT_FAILURE);
-	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
-		unsigned int from = loads;
-		enum tdx_drcache_result res = tdx_drcache_read(&r, last, RAX, &s);
-
-		met += loads - from != LOADS;
-		if (res != TDX_DRCACHE_HIT || s.tsc == last)
-			rest();
-		if (res == TDX_DRCACHE_MISS_BUSY || (res == TDX_DRCACHE_MISS_INVALID && !hits))
-			continue;
-		hits++;
-		want("beside a writer", res, TDX_DRCACHE_HIT);
-		want("beside a writer: torn", !is_whole(&s) || s.seq != 2 * s.tsc, 0);
-		last = s.tsc;
-	}
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
+		met += read(&r, &last, &hits);
 	pthread_join(thread, NULL);
-	printf("beside a writer: %u publishes, %u hits, %u reads met a publish\n", PUBLISHES,
-	       hits, met);
+	printf("%s beside a writer: %u publishes, %u hits, %u reads met a publish\n", what,
+	       PUBLISHES, hits, met);
 	want("beside a writer: few", met < PUBLISHES, 0);
 }
 
@@ -591,11 +778,16 @@ int main(void)
 	on_fake_device();
 	one_slot();
 	interleaved();
+	interleaved_dr6();
 	retries();
+	retries_dr6();
 	invalidated();
 	stepped();
+	stepped_dr6();
 	if (!bad)
-		busy();
+		busy("reads", busy_read);
+	if (!bad)
+		busy("reads of DR6", busy_read_dr6);
 	/* A real device may exist here, but BIND must fail for a bad CPU. */
 	want("open", tdx_drcache_open(&r, UINT32_MAX, 0, NULL, TDX_DRCACHE_BIND_OBSERVE) < 0, 1);
 	tdx_drcache_close(&r);

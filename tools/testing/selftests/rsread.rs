@@ -4,18 +4,14 @@
 //! snapshots stayed unchanged during the ioctl. rsread --own CPU: own the vCPU instead for
 //! a moment, exclusively if possible.
 
-#[path = "../../lib/tdx_drcache_read.rs"]
-#[allow(dead_code)]
-mod tdx_drcache_read;
-
 use std::io;
 use std::os::raw::{c_int, c_ulong};
 use std::os::unix::io::AsRawFd;
 use std::process::ExitCode;
 use std::ptr;
 use std::time::{Duration, Instant};
-use tdx_drcache_read::{
-    tsc, Miss, Reader, Snapshot, BIND_EXCLUSIVE, BIND_OBSERVE, EMULATED, OPEN_TRY_EXCLUSIVE, VALID,
+use tdx_drcache::{
+    BIND_EXCLUSIVE, EMULATED, Miss, OPEN_TRY_EXCLUSIVE, Reader, Snapshot, VALID, tsc,
 };
 
 const GET_REGS: c_ulong = 0xbb02;
@@ -24,7 +20,7 @@ const HW_INTERRUPT: u64 = 1;
 const EBUSY: i32 = 16;
 const ENOSPC: i32 = 28;
 
-extern "C" {
+unsafe extern "C" {
     fn ioctl(fd: c_int, number: c_ulong, ...) -> c_int;
 }
 
@@ -72,7 +68,7 @@ fn is_of_counter(s: &Snapshot) -> bool {
 }
 
 fn observe(cpu: u32, wanted: u32) -> Result<String, String> {
-    let reader = Reader::open(cpu, 0, ptr::null(), BIND_OBSERVE).map_err(|e| e.to_string())?;
+    let reader = Reader::open_observer(cpu).map_err(|e| e.to_string())?;
     let start = Instant::now();
     let (mut seen, mut compared, mut last) = (0, 0, 0);
 
@@ -117,7 +113,9 @@ fn observe(cpu: u32, wanted: u32) -> Result<String, String> {
 }
 
 fn own(cpu: u32) -> Result<String, String> {
-    let open = |flags| -> io::Result<Reader> { Reader::open(cpu, 0, ptr::null(), flags) };
+    // SAFETY: there is no run page.
+    let open =
+        |flags| -> io::Result<Reader> { unsafe { Reader::open(cpu, 0, ptr::null(), flags) } };
     let reader = open(OPEN_TRY_EXCLUSIVE).map_err(|e| e.to_string())?;
     let exclusive = reader.is_exclusive();
 

@@ -267,11 +267,11 @@ boot_planted()
 boot_drcstat()
 {
 	local rust=()
-	if have rustc; then
-		stage "the Rust reader's test program builds" \
+	if have_rust; then
+		stage "the Rust reader's test programs build" \
 			quietly "$builddir/log/rsread.log" make -C "$topdir/tools/testing" \
-			O="$bin" KSRC="$src" "$bin/rsread"
-		rust=("$bin/rsread")
+			O="$bin" KSRC="$src" "$bin"/{rsread,rsvmm}
+		rust=("$bin"/{rsread,rsvmm})
 	fi
 	RUN=drcstat boot_stage "drcstat's tests leave a clean log" --quiet --l2 --timeout 900 \
 		drcstat "$(image_of stock)" "$vm/jobs/drcstat" "${emul[@]/#/$(ko_of stock)/}" \

@@ -1,37 +1,58 @@
 // SPDX-License-Identifier: MIT
 //! Read an L2's debug registers from tdx_drcache: the reader's contract of
 //! `<linux/tdx_drcache.h>` in Rust, with std as the only dependency. `tdx_drcache_read.h`
-//! is the C version. Include this file as a module:
+//! is the C version.
 //!
-//! ```ignore
-//! let reader = Reader::open(cpu, 0, run_page, OPEN_TRY_EXCLUSIVE)?;
+//! ```no_run
+//! use tdx_drcache::{OPEN_TRY_EXCLUSIVE, Reader, tsc};
+//!
+//! # fn enter_l2() -> u64 { 0 }
+//! # fn main() -> std::io::Result<()> {
+//! # let (cpu, run_page) = (0, std::ptr::null());
+//! // SAFETY: run_page is this process's mapping of the CPU's run page.
+//! let reader = unsafe { Reader::open(cpu, 0, run_page, OPEN_TRY_EXCLUSIVE)? };
 //! loop {
 //!     let t = tsc();
-//!     // ioctl(vtl_fd, MSHV_VTL_RETURN_TO_LOWER_VTL)
+//!     // MSHV_VTL_RETURN_TO_LOWER_VTL, then RAX from the run page
+//!     let exit_rax = enter_l2();
 //!     // at a HW_INTERRUPT exit:
-//!     match reader.read(t, exit_rax) {
-//!         Ok(snapshot) => { /* the L2's registers */ }
-//!         Err(_miss) => { /* the host driver's ioctls; never a hypercall */ }
+//!     match reader.read_dr6(t, exit_rax) {
+//!         Ok(dr6) if dr6 & 0xf == 0 => { /* no breakpoint */ }
+//!         Ok(_) => match reader.read(t, exit_rax) {
+//!             Ok(_snapshot) => { /* the L2's registers */ }
+//!             Err(_miss) => { /* the host driver's ioctls; never a hypercall */ }
+//!         },
+//!         Err(_miss) => { /* the same */ }
 //!     }
 //! }
+//! # }
 //! ```
 //!
 //! The owner's thread must stay on the CPU that it is bound to, as for the host driver's
-//! run page. An observer does not know which exit the owner is at. It may run on any CPU
-//! and reads with [`Reader::observe`].
+//! run page. An observer does not know which exit the owner is at. It may run on any CPU,
+//! opens with [`Reader::open_observer`] and reads with [`Reader::observe`].
 
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![expect(
+    unsafe_code,
+    reason = "maps a page that the kernel writes, and calls ioctl() and mmap()"
+)]
+
+use std::error;
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::raw::{c_int, c_long, c_ulong, c_void};
-use std::os::unix::io::{AsRawFd, RawFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{fence, Ordering};
 #[cfg(not(test))]
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{Ordering, fence};
 #[cfg(test)]
 use tests::{AtomicU32, AtomicU64};
 
+/// The device that [`Reader::open`] opens.
 pub const DEVICE: &str = "/dev/tdx_drcache";
 
 const MAGIC: u32 = 0x5244_4454;
@@ -48,8 +69,8 @@ pub const L1_HWBP: u32 = 1 << 2;
 /// The L2 is emulated.
 pub const EMULATED: u32 = 1 << 3;
 
-/// Flag of [`Reader::open`]: read only; do not own the vCPU.
-pub const BIND_OBSERVE: u32 = 1 << 0;
+/// Flag of BIND: read only; do not own the vCPU.
+const BIND_OBSERVE: u32 = 1 << 0;
 /// Flag of [`Reader::open`]: keep L1's breakpoints out of the CPU's DR0-DR3 while the vCPU
 /// has this owner. Fails with ENOSPC while L1 has a breakpoint that may run on the CPU.
 /// `TDX_DRCACHE_BIND_EXCLUSIVE` in `<linux/tdx_drcache.h>` describes the effects on L1.
@@ -76,7 +97,8 @@ type IoctlNumber = c_int;
 #[cfg(not(target_env = "musl"))]
 type IoctlNumber = c_ulong;
 
-extern "C" {
+// SAFETY: declared as in libc.
+unsafe extern "C" {
     fn ioctl(fd: c_int, number: IoctlNumber, ...) -> c_int;
     fn mmap(
         addr: *mut c_void,
@@ -143,17 +165,22 @@ const _: () = assert!(size_of::<Bind>() == 32);
 /// address to follow or a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
+    /// [`VALID`], [`LATE`], [`L1_HWBP`], [`EMULATED`] and the VM index.
     pub flags: u32,
+    /// RAX of the TDG.VP.ENTER that ended with this exit: class << 32 | VMX exit reason.
     pub exit_rax: u64,
+    /// DR0 to DR3.
     pub db: [u64; 4],
+    /// DR6.
     pub dr6: u64,
+    /// The CPU's time stamp counter, read right after the registers.
     pub tsc: u64,
 }
 
 impl Snapshot {
     /// The VM index of the L2, 1 to 3.
     pub fn vm(&self) -> u32 {
-        self.flags >> 8 & 3
+        (self.flags >> 8) & 3
     }
 }
 
@@ -170,11 +197,24 @@ pub enum Miss {
     Busy,
 }
 
+impl fmt::Display for Miss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Miss::Invalid => "the last exit was not captured",
+            Miss::Stale => "the snapshot is older than the entry",
+            Miss::OtherExit => "the snapshot is of another exit",
+            Miss::Busy => "the slot was being written on each attempt",
+        })
+    }
+}
+
+impl error::Error for Miss {}
+
 /// Read the time stamp counter, for `min_tsc` of [`Reader::read`].
 #[inline]
 pub fn tsc() -> u64 {
     // SAFETY: every x86-64 CPU has RDTSC.
-    unsafe { core::arch::x86_64::_rdtsc() }
+    unsafe { std::arch::x86_64::_rdtsc() }
 }
 
 /// Make a consistent copy of a slot.
@@ -229,6 +269,42 @@ fn of_exit(snapshot: Snapshot, exit_rax: u64) -> Result<Snapshot, Miss> {
     }
 }
 
+/// Make one attempt to read DR6 alone: load the members that decide whether the snapshot is
+/// accepted, and DR6. `None` if the snapshot is not accepted, for any reason.
+#[inline]
+fn try_dr6(slot: &Slot, min_tsc: u64, exit_rax: u64) -> Option<u64> {
+    // seq only grows, so if this one is odd, the second can't be the even number below it.
+    let seq = slot.seq.load(Ordering::Relaxed) & !1;
+    // pairs with the kernel's release store of an even seq
+    fence(Ordering::Acquire);
+    let flags = slot.flags.load(Ordering::Relaxed);
+    let rax = slot.exit_rax.load(Ordering::Relaxed);
+    let dr6 = slot.dr6.load(Ordering::Relaxed);
+    let tsc = slot.tsc.load(Ordering::Relaxed);
+    // pairs with the kernel's write barrier after an odd seq
+    fence(Ordering::Acquire);
+    let unchanged = slot.seq.load(Ordering::Relaxed) == seq;
+    (unchanged && flags & VALID != 0 && tsc >= min_tsc && rax == exit_rax).then_some(dr6)
+}
+
+/// Read DR6 by a full read, after the attempt of [`try_dr6`] failed.
+#[cold]
+#[inline(never)]
+fn reread_dr6(slot: &Slot, min_tsc: u64, exit_rax: u64) -> Result<u64, Miss> {
+    copy(slot, min_tsc)
+        .and_then(|snapshot| of_exit(snapshot, exit_rax))
+        .map(|snapshot| snapshot.dr6)
+}
+
+/// Read DR6 alone, with the result of a full read.
+#[inline]
+fn copy_dr6(slot: &Slot, min_tsc: u64, exit_rax: u64) -> Result<u64, Miss> {
+    match try_dr6(slot, min_tsc, exit_rax) {
+        Some(dr6) => Ok(dr6),
+        None => reread_dr6(slot, min_tsc, exit_rax),
+    }
+}
+
 /// Return true if BIND may succeed without [`BIND_EXCLUSIVE`] after this error. EBUSY,
 /// EOPNOTSUPP and EINVAL also have other causes, with which the second BIND fails with the
 /// same error.
@@ -260,6 +336,7 @@ fn bind_with(flags: u32, mut bind: impl FnMut(u32) -> io::Result<()>) -> io::Res
 }
 
 /// The mapped page; dropping it unmaps it.
+#[derive(Debug)]
 struct Mapping {
     addr: *mut c_void,
     length: usize,
@@ -273,6 +350,7 @@ impl Drop for Mapping {
 }
 
 /// A bound vCPU; dropping it closes the file.
+#[derive(Debug)]
 pub struct Reader {
     slot: NonNull<Slot>,
     _page: Mapping,
@@ -290,9 +368,35 @@ impl Reader {
     /// Open the device, bind to a vCPU and map its slot.
     ///
     /// `exit_reasons` is as in `struct tdx_drcache_bind`, 0 for HW_INTERRUPT alone.
-    /// `run_page` is the caller's mapping of that CPU's run page, null for an observer.
-    /// `flags` is 0, [`BIND_OBSERVE`], [`BIND_EXCLUSIVE`] or [`OPEN_TRY_EXCLUSIVE`].
-    pub fn open(
+    /// `run_page` is the caller's mapping of that CPU's run page. `flags` is 0,
+    /// [`BIND_EXCLUSIVE`] or [`OPEN_TRY_EXCLUSIVE`].
+    ///
+    /// # Safety
+    ///
+    /// `run_page` must be null, or the address of a page that the kernel may read at any time
+    /// until the reader is dropped, such as the host driver's run page.
+    ///
+    /// The kernel does not verify that it is a run page. It keeps a reference to the page, and
+    /// at exits it reads RAX there and publishes it in the slot, also after the caller has
+    /// unmapped the page or put it to another use. With a page of the program's own memory,
+    /// that would be a read behind the back of the code that owns the memory, and a data race
+    /// with it.
+    pub unsafe fn open(
+        cpu: u32,
+        exit_reasons: u64,
+        run_page: *const c_void,
+        flags: u32,
+    ) -> io::Result<Reader> {
+        Reader::bind(cpu, exit_reasons, run_page, flags)
+    }
+
+    /// Open the device, bind to a vCPU as an observer and map its slot. Safe, because an
+    /// observer has no run page.
+    pub fn open_observer(cpu: u32) -> io::Result<Reader> {
+        Reader::bind(cpu, 0, ptr::null(), BIND_OBSERVE)
+    }
+
+    fn bind(
         cpu: u32,
         exit_reasons: u64,
         run_page: *const c_void,
@@ -307,7 +411,7 @@ impl Reader {
             size: size_of::<Bind>() as u32,
             cpu,
             exit_reasons,
-            run_page: run_page as u64,
+            run_page: run_page.addr() as u64,
             flags: 0,
             reserved: 0,
         };
@@ -341,12 +445,35 @@ impl Reader {
             .and_then(|snapshot| of_exit(snapshot, exit_rax))
     }
 
+    /// Read only the L2's DR6 at the exit that just happened: what [`Reader::read`] would
+    /// return, and that snapshot's DR6.
+    ///
+    /// If it has any of B0-B3, call [`Reader::read`] for the address, and for [`L1_HWBP`]. If
+    /// it has none, that flag does not matter: either way the guest's debugger has nothing to
+    /// report. A hit touches one cache line besides `self`. Makes no system call.
+    #[inline]
+    pub fn read_dr6(&self, min_tsc: u64, exit_rax: u64) -> Result<u64, Miss> {
+        copy_dr6(self.slot(), min_tsc, exit_rax)
+    }
+
     /// Read the last captured exit, whichever it was. For observers, which do not know which
     /// exit the owner is at. Never returns [`Miss::OtherExit`]. Makes no system call.
     #[inline]
     pub fn observe(&self, min_tsc: u64) -> Result<Snapshot, Miss> {
+        copy(self.slot(), min_tsc)
+    }
+
+    #[inline]
+    fn slot(&self) -> &Slot {
         // SAFETY: find_slot() has checked the slot, and the mapping lives as long as self.
-        copy(unsafe { self.slot.as_ref() }, min_tsc)
+        unsafe { self.slot.as_ref() }
+    }
+}
+
+impl AsFd for Reader {
+    /// The file, for TDX_DRCACHE_GET_REGS and TDX_DRCACHE_GET_STATS.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 
@@ -359,7 +486,7 @@ impl AsRawFd for Reader {
 
 fn call<T>(file: &File, number: c_ulong, arg: &mut T) -> io::Result<()> {
     // SAFETY: T is the struct of this ioctl number, and its size member is its length.
-    if unsafe { ioctl(file.as_raw_fd(), number as IoctlNumber, arg as *mut T) } == 0 {
+    if unsafe { ioctl(file.as_raw_fd(), number as IoctlNumber, ptr::from_mut(arg)) } == 0 {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
@@ -379,7 +506,7 @@ fn map(file: &File, length: usize) -> io::Result<Mapping> {
         )
     };
 
-    if addr as isize == -1 {
+    if addr.addr() == usize::MAX {
         return Err(io::Error::last_os_error());
     }
     Ok(Mapping { addr, length })
@@ -392,7 +519,7 @@ fn find_slot(page: &Mapping) -> io::Result<NonNull<Slot>> {
         return Err(unknown());
     }
     // SAFETY: the page is long enough and aligned, and the header no longer changes.
-    let header = unsafe { &*(page.addr as *const Header) };
+    let header = unsafe { &*page.addr.cast_const().cast::<Header>() };
     let offset = header.slot_offset as usize;
     if header.magic != MAGIC
         || (header.slot_size as usize) < size_of::<Slot>()
@@ -402,13 +529,14 @@ fn find_slot(page: &Mapping) -> io::Result<NonNull<Slot>> {
         return Err(unknown());
     }
     // SAFETY: the slot lies within the page.
-    NonNull::new(unsafe { (page.addr as *mut u8).add(offset) } as *mut Slot).ok_or_else(unknown)
+    NonNull::new(unsafe { page.addr.byte_add(offset) }.cast::<Slot>()).ok_or_else(unknown)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::cell::{Cell, RefCell};
+    use std::mem::offset_of;
     use std::rc::Rc;
     use std::sync::atomic;
     use std::thread;
@@ -417,6 +545,8 @@ mod tests {
     // The loads of an undisturbed read, and the stores of a publish.
     const LOADS: u32 = 10;
     const STORES: u32 = 10;
+    // The loads of a read of DR6 alone. If it fails, a full read follows.
+    const DR6_LOADS: u32 = 6;
 
     /// Stop a reader that does not give up by itself after this many loads.
     const TOO_MANY: u32 = 2 * LOADS * READ_RETRIES;
@@ -470,15 +600,13 @@ mod tests {
 
     /// As the kernel makes a page.
     const fn empty() -> Slot {
-        const ZERO: AtomicU64 = AtomicU64(atomic::AtomicU64::new(0));
-
         Slot {
             seq: AtomicU32(atomic::AtomicU32::new(0)),
             flags: AtomicU32(atomic::AtomicU32::new(0)),
-            exit_rax: ZERO,
-            db: [ZERO; 4],
-            dr6: ZERO,
-            tsc: ZERO,
+            exit_rax: AtomicU64(atomic::AtomicU64::new(0)),
+            db: [const { AtomicU64(atomic::AtomicU64::new(0)) }; 4],
+            dr6: AtomicU64(atomic::AtomicU64::new(0)),
+            tsc: AtomicU64(atomic::AtomicU64::new(0)),
         }
     }
 
@@ -536,30 +664,47 @@ mod tests {
         copy(slot, min_tsc).and_then(|s| of_exit(s, exit_rax))
     }
 
-    /// Copy the slot, calling `hook` before each load.
-    fn hooked_copy(
+    /// Call `read` with `hook` before each load.
+    fn hooked<T>(
         slot: &Rc<Slot>,
         mut hook: impl FnMut(&Slot, u32) + 'static,
-    ) -> Result<Snapshot, Miss> {
+        read: impl FnOnce(&Slot) -> T,
+    ) -> T {
         let hooked = Rc::clone(slot);
 
         LOADED.with(|n| n.set(0));
         HOOK.with(|h| *h.borrow_mut() = Some(Box::new(move |nr| hook(&hooked, nr))));
-        let result = copy(slot, 0);
+        let result = read(slot);
         HOOK.with(|h| *h.borrow_mut() = None);
         result
     }
 
+    /// Copy the slot, calling `hook` before each load.
+    fn hooked_copy(
+        slot: &Rc<Slot>,
+        hook: impl FnMut(&Slot, u32) + 'static,
+    ) -> Result<Snapshot, Miss> {
+        hooked(slot, hook, |slot| copy(slot, 0))
+    }
+
+    /// Read DR6 alone, calling `hook` before each load.
+    fn hooked_dr6(
+        slot: &Rc<Slot>,
+        min_tsc: u64,
+        exit_rax: u64,
+        hook: impl FnMut(&Slot, u32) + 'static,
+    ) -> Result<u64, Miss> {
+        hooked(slot, hook, |slot| copy_dr6(slot, min_tsc, exit_rax))
+    }
+
     #[test]
     fn layout() {
-        let slot = empty();
-        let base = &slot as *const Slot as usize;
-
-        assert_eq!(&slot.flags as *const _ as usize - base, 4);
-        assert_eq!(&slot.exit_rax as *const _ as usize - base, 8);
-        assert_eq!(&slot.db as *const _ as usize - base, 16);
-        assert_eq!(&slot.dr6 as *const _ as usize - base, 48);
-        assert_eq!(&slot.tsc as *const _ as usize - base, 56);
+        assert_eq!(offset_of!(Slot, seq), 0);
+        assert_eq!(offset_of!(Slot, flags), 4);
+        assert_eq!(offset_of!(Slot, exit_rax), 8);
+        assert_eq!(offset_of!(Slot, db), 16);
+        assert_eq!(offset_of!(Slot, dr6), 48);
+        assert_eq!(offset_of!(Slot, tsc), 56);
     }
 
     #[test]
@@ -613,9 +758,9 @@ mod tests {
         assert_eq!(loaded(), READ_RETRIES);
     }
 
-    /// Advance to the next order of loads and stores; return false after the last.
-    fn next_order(before: &mut [u32; STORES as usize]) -> bool {
-        match before.iter().rposition(|&load| load != LOADS) {
+    /// Advance to the next order of `loads` loads and the stores; return false after the last.
+    fn next_order(before: &mut [u32; STORES as usize], loads: u32) -> bool {
+        match before.iter().rposition(|&load| load != loads) {
             Some(last) => {
                 let load = before[last] + 1;
                 before[last..].fill(load);
@@ -651,11 +796,131 @@ mod tests {
                 assert_eq!(got.tsc, 1000);
             }
             orders += 1;
-            if !next_order(&mut before) {
+            if !next_order(&mut before, LOADS) {
                 break;
             }
         }
         assert_eq!(orders, 184_756); // 20 over 10
+    }
+
+    /// Check every kind of miss, and that DR6 comes with no other value.
+    #[test]
+    fn dr6_alone() {
+        let slot = published(1000);
+
+        assert_eq!(copy_dr6(&slot, 1000, 1001), Ok(1006));
+        assert_eq!(copy_dr6(&slot, 1001, 1001), Err(Miss::Stale));
+        assert_eq!(copy_dr6(&slot, 1000, 1002), Err(Miss::OtherExit));
+        slot.flags.0.store(LATE, Ordering::Relaxed);
+        assert_eq!(copy_dr6(&slot, 0, 1001), Err(Miss::Invalid));
+        assert_eq!(copy_dr6(&empty(), 0, 0), Err(Miss::Invalid));
+    }
+
+    /// Run a publish and a read of DR6 in every order of their stores and loads. DR6 alone does
+    /// not show that a snapshot is torn, so the read accepts only one of the two: by its time
+    /// stamp, its RAX or VALID. It must have that one's DR6, or be a miss.
+    #[test]
+    fn no_order_of_stores_and_loads_mixes_dr6() {
+        // The slot's first snapshot is valid; min_tsc; exit_rax; DR6; any other result.
+        let cases = [
+            (true, 2001, 2002, 2007, Miss::Stale),
+            (true, 0, 2002, 2007, Miss::OtherExit),
+            (true, 0, 1001, 1006, Miss::OtherExit),
+            (false, 0, 2002, 2007, Miss::Invalid),
+        ];
+        let mut before = [0; STORES as usize];
+        let mut orders = 0;
+
+        loop {
+            for (valid, min_tsc, exit_rax, dr6, miss) in cases {
+                let slot = Rc::new(published(1000));
+                if !valid {
+                    slot.flags.0.store(0, Ordering::Relaxed);
+                }
+                let mut done = 0;
+                let result = hooked_dr6(&slot, min_tsc, exit_rax, move |slot, nr| {
+                    while done < STORES && before[done as usize] <= nr {
+                        store(slot, 2001, done);
+                        done += 1;
+                    }
+                });
+
+                assert!(
+                    [Ok(dr6), Err(miss)].contains(&result),
+                    "{result:?} of {before:?}"
+                );
+                // A publish before the read, or after it.
+                if before[STORES as usize - 1] == 0 {
+                    assert_eq!(result.is_ok(), dr6 == 2007, "{before:?}");
+                } else if before[0] == DR6_LOADS {
+                    assert!(result.is_ok() || dr6 == 2007, "{before:?}");
+                }
+            }
+            orders += 1;
+            if !next_order(&mut before, DR6_LOADS) {
+                break;
+            }
+        }
+        assert_eq!(orders, 8008); // 16 over 6
+    }
+
+    /// Check that a read of DR6 that meets a publish ends as a full read does.
+    #[test]
+    fn dr6_alone_is_retried() {
+        let slot = Rc::new(published(1000));
+
+        assert_eq!(hooked_dr6(&slot, 0, 1001, |_, _| ()), Ok(1006));
+        assert_eq!(loaded(), DR6_LOADS);
+        for at in 0..DR6_LOADS {
+            let result = hooked_dr6(&slot, 0, 2001, move |slot, nr| {
+                if nr == at {
+                    publish(slot, 2000);
+                }
+            });
+            assert_eq!(result, Ok(2006));
+            assert_eq!(loaded(), DR6_LOADS + if at == 0 { 0 } else { LOADS });
+            publish(&slot, 2000);
+        }
+        let result = hooked_dr6(&slot, 0, 2001, |slot, nr| {
+            if nr < TOO_MANY {
+                publish(slot, 2000);
+            }
+        });
+        assert_eq!(result, Err(Miss::Busy));
+        assert_eq!(loaded(), DR6_LOADS + READ_RETRIES * LOADS);
+        slot.seq.0.store(5, Ordering::Relaxed);
+        let result = hooked_dr6(&slot, 0, 2001, |slot, nr| {
+            if nr == TOO_MANY {
+                slot.seq.0.store(6, Ordering::Relaxed);
+            }
+        });
+        assert_eq!(result, Err(Miss::Busy));
+        assert_eq!(loaded(), DR6_LOADS + READ_RETRIES);
+    }
+
+    /// Invalidate before each load of a read of DR6: a miss until flags is loaded.
+    #[test]
+    fn dr6_alone_invalidated() {
+        for at in 0..DR6_LOADS {
+            let slot = Rc::new(published(1000));
+            let result = hooked_dr6(&slot, 0, 1001, move |slot, nr| {
+                if nr == at {
+                    slot.flags.0.store(0, Ordering::Relaxed);
+                }
+            });
+
+            assert_eq!(result, if at < 2 { Err(Miss::Invalid) } else { Ok(1006) });
+        }
+    }
+
+    #[test]
+    fn miss_is_an_error() {
+        let all = [Miss::Invalid, Miss::Stale, Miss::OtherExit, Miss::Busy];
+        let texts = all.map(|miss| Box::<dyn error::Error + Send + Sync>::from(miss).to_string());
+
+        for (i, text) in texts.iter().enumerate() {
+            assert!(!text.is_empty() && !texts[..i].contains(text), "{text}");
+        }
     }
 
     /// Publish before load `at` of each of the first `tries` attempts.
@@ -859,10 +1124,10 @@ mod tests {
             page.0[..3].copy_from_slice(&[magic, slot_size << 16 | 24, offset]);
             // Never drop it: it is not a real mapping.
             let mapping = std::mem::ManuallyDrop::new(Mapping {
-                addr: page.0.as_mut_ptr() as *mut c_void,
+                addr: page.0.as_mut_ptr().cast(),
                 length: 4096,
             });
-            find_slot(&mapping).map(|slot| slot.as_ptr() as usize - mapping.addr as usize)
+            find_slot(&mapping).map(|slot| slot.as_ptr().addr() - mapping.addr.addr())
         };
 
         assert_eq!(slot_at(MAGIC, 64, 64).unwrap(), 64);

@@ -7,6 +7,9 @@
  * bench bound N: bind to CPUs 0 to N - 1, and measure binding, an exit on CPU 0, and
  * its reads, in ticks. drcache_mock_host.ko makes the exits.
  *
+ * bench loaded: bind to CPU 0, and measure there the exits of drcache_mock_host.ko, reads
+ * and ioctls, in ticks: median, least and most of RUNS runs; then the ticks of a microsecond.
+ *
  * bench files N: bind and map N files, one owner per CPU and observers otherwise, and
  * measure that in ticks and in memory.
  */
@@ -22,7 +25,9 @@
 #define READS		1000000
 #define BATCHES		10
 #define BATCH		100
-#define EXITS		"/sys/module/drcache_mock_host/parameters/exit_cost"
+#define PARAMETERS	"/sys/module/drcache_mock_host/parameters/"
+#define EXIT_COST	PARAMETERS "exit_cost"
+#define NATIVE_COST	PARAMETERS "native_cost"
 /* RAX of drcache_mock_host.ko's last exits. */
 #define EXIT_RAX	0x110000000001
 
@@ -56,6 +61,15 @@ static void by_get_regs(void)
 static void by_nothing(void)
 {
 	ioctl(ioctl_fd, TDX_DRCACHE_GET_REGS, NULL);
+}
+
+static void by_dr6(void)
+{
+	uint64_t dr6;
+
+	if (tdx_drcache_read_dr6(readers, 1, rax, &dr6) != TDX_DRCACHE_HIT)
+		die("read of DR6");
+	__asm__ volatile("" : : "r" (dr6));
 }
 
 static double now(void)
@@ -120,6 +134,24 @@ static void ticks(const char *what, void (*fn)(void))
 	printf("%s\t%.2f\n", what, (double)least / BATCH);
 }
 
+/* Print the median, least and most ticks of a call, of RUNS runs of BATCH calls. */
+static void spread(const char *what, void (*fn)(void))
+{
+	double runs[RUNS];
+	uint64_t start;
+
+	for (int i = -1; i < RUNS; i++) {
+		start = tdx_drcache_tsc();
+		for (int j = 0; j < BATCH; j++)
+			fn();
+		/* The first one fills the caches. */
+		if (i >= 0)
+			runs[i] = (double)(tdx_drcache_tsc() - start) / BATCH;
+	}
+	qsort(runs, RUNS, sizeof(*runs), compare);
+	printf("%s\t%.2f\t%.2f\t%.2f\n", what, runs[RUNS / 2], runs[0], runs[RUNS - 1]);
+}
+
 /* Bind and map one file. Returns the ticks it takes. */
 static uint64_t bind_one(unsigned int i, uint32_t cpu, uint32_t flags)
 {
@@ -133,27 +165,64 @@ static uint64_t bind_one(unsigned int i, uint32_t cpu, uint32_t flags)
 	return tdx_drcache_tsc() - start;
 }
 
-static int bound(unsigned int n)
+static void pin_to_cpu_0(void)
 {
-	uint64_t last = 0;
-	char exits[4096];
 	cpu_set_t set;
-	ssize_t len;
-	int fd;
 
 	CPU_ZERO(&set);
 	CPU_SET(0, &set);
 	if (sched_setaffinity(0, sizeof(set), &set))
 		die("CPU 0");
+}
+
+/* Make exits by reading a parameter of drcache_mock_host.ko, and print its report. */
+static void exits(const char *parameter)
+{
+	char report[4096];
+	ssize_t len;
+	int fd;
+
+	fd = open(parameter, O_RDONLY | O_CLOEXEC);
+	len = read(fd, report, sizeof(report));
+	if (len < 0)
+		die(parameter);
+	close(fd);
+	printf("%.*s", (int)len, report);
+	rax = EXIT_RAX;
+}
+
+static int loaded(void)
+{
+	double start;
+	uint64_t t;
+
+	pin_to_cpu_0();
+	bind_one(0, 0, 0);
+	exits(NATIVE_COST);
+	spread("a read by mmap", by_mmap);
+	spread("a read of DR6 alone", by_dr6);
+	spread("a read by GET_REGS", by_get_regs);
+	ioctl_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (ioctl_fd < 0)
+		die("/dev/null");
+	spread("an ioctl that does nothing", by_nothing);
+	start = now();
+	t = tdx_drcache_tsc();
+	while (now() - start < 1e8)
+		;
+	printf("ticks of a microsecond\t%.2f\n",
+	       (tdx_drcache_tsc() - t) * 1e3 / (now() - start));
+	return EXIT_SUCCESS;
+}
+
+static int bound(unsigned int n)
+{
+	uint64_t last = 0;
+
+	pin_to_cpu_0();
 	for (unsigned int i = 0; i < n; i++)
 		last = bind_one(i, i, 0);
-	fd = open(EXITS, O_RDONLY | O_CLOEXEC);
-	len = read(fd, exits, sizeof(exits) - 1);
-	if (len < 0)
-		die(EXITS);
-	close(fd);
-	printf("%.*s", (int)len, exits);
-	rax = EXIT_RAX;
+	exits(EXIT_COST);
 	ticks("read by mmap", by_mmap);
 	ticks("GET_REGS", by_get_regs);
 	printf("open, bind and map, the last\t%llu\n", (unsigned long long)last);
@@ -203,16 +272,20 @@ static int files(unsigned int n)
 int main(int argc, char **argv)
 {
 	unsigned int n = argc == 3 ? atoi(argv[2]) : 0;
+	bool is_loaded = argc == 2 && !strcmp(argv[1], "loaded");
 
 	if (argc == 2 && !strcmp(argv[1], "native"))
 		return native();
-	if (n < 1) {
-		fprintf(stderr, "usage: bench native | bound N | files N\n");
+
+	if (n < 1 && !is_loaded) {
+		fprintf(stderr, "usage: bench native | loaded | bound N | files N\n");
 		return 2;
 	}
-	readers = calloc(n, sizeof(*readers));
+	readers = calloc(n ?: 1, sizeof(*readers));
 	if (!readers)
 		die("readers");
+	if (is_loaded)
+		return loaded();
 	if (!strcmp(argv[1], "bound"))
 		return bound(n);
 	return files(n);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Test a host driver against the contract of linux/tdx_drcache_host.h. Loads only if
- * the driver keeps it.
+ * the driver keeps the contract.
  */
 #include <linux/irqflags.h>
 #include <linux/module.h>
@@ -31,7 +31,7 @@ static void enter(void)
 static int check(bool good, const char *what)
 {
 	if (!good)
-		pr_err("callout_test: not so: %s\n", what);
+		pr_err("callout_test: failed: %s\n", what);
 	return good ? 0 : -EINVAL;
 }
 
@@ -40,14 +40,14 @@ static int __init callout_test_init(void)
 	int ret;
 
 	enter();
-	ret = check(!calls, "nothing is called while no hook is set");
+	ret = check(!calls, "no hook is set, and none is called");
 	ret = check(!mshv_vtl_set_exit_hook(hook), "a hook can be set") ?: ret;
-	ret = check(mshv_vtl_set_exit_hook(hook) == -EBUSY, "only one") ?: ret;
+	ret = check(mshv_vtl_set_exit_hook(hook) == -EBUSY, "a second hook is refused") ?: ret;
 	enter();
 	ret = check(calls == 1, "the hook is called once at each exit") ?: ret;
-	ret = check(!calls_irqs_on, "with interrupts off") ?: ret;
-	ret = check(seen_rax == TEST_EXIT_RAX, "with the RAX of the instruction") ?: ret;
-	ret = check(seen_rcx == TEST_ENTRY_RCX, "with the RCX that it was given") ?: ret;
+	ret = check(!calls_irqs_on, "the hook runs with interrupts off") ?: ret;
+	ret = check(seen_rax == TEST_EXIT_RAX, "the hook gets the RAX that the entry returns") ?: ret;
+	ret = check(seen_rcx == TEST_ENTRY_RCX, "the hook gets the RCX of the entry") ?: ret;
 	ret = check(!mshv_vtl_set_exit_hook(NULL), "the hook can be cleared") ?: ret;
 	enter();
 	ret = check(calls == 1, "a cleared hook is not called") ?: ret;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * OHCL's drivers/hv/mshv_tdx.S, but for the instruction: exits at once. User space
- * then writes the run page, which it has mapped, before the driver's next line.
+ * Like OHCL's drivers/hv/mshv_tdx.S, but returns at once instead of entering an L2.
+ * Before that it overwrites the run page, as user space can, which has it mapped.
  */
 #include <linux/compiler.h>
 #include <linux/container_of.h>

@@ -28,7 +28,7 @@ struct mshv_vtl_run *mshv_vtl_this_run(void);
 noinline void mshv_vtl_return_tdx(void);
 u64 __tdg_vp_enter(u64 rcx, u64 rdx, struct tdx_tdg_vp_enter_exit_info *tdg_exit_info);
 
-/* The test's: what it finds in the run page, and what the L2 exits with. */
+/* Values of the test: the run page's entry RCX, and the RAX of each exit. */
 #define TEST_ENTRY_RCX	BIT_ULL(52)
 #define TEST_EXIT_RAX	(0x1100ULL << 32 | 1)
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The shape of OHCL's drivers/hv/mshv_vtl_main.c where it enters an L2, for
- * callout.cocci to be applied to. The exports are for callout_test.
+ * A copy of the shape of OHCL's drivers/hv/mshv_vtl_main.c where it enters an L2, to
+ * apply callout.cocci to. The exports are for callout_test.
  */
 #include <linux/module.h>
 #include <linux/io.h>

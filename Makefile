@@ -18,6 +18,7 @@ modules: kdir
 # Also tests: modules for test machines, and programs.
 ground: kdir tools
 	$(kbuild) GROUND=m modules
+	$(MAKE) -C tools/testing O=$(DRCACHE_BUILD)/tools
 
 kdir:
 	@test -e $(KDIR)/Makefile || { \
@@ -54,6 +55,12 @@ matrix:
 bench:
 	@scripts/bench
 
+bench-native:
+	@scripts/bench-native
+
+overlay:
+	@scripts/overlay $(TREE)
+
 # Not kbuild's clean: it would also clean $(DRCACHE_BUILD) and the kernels there.
 clean:
 	find drivers kunit tools/testing \( -name '*.o' -o -name '*.ko' -o -name '*.mod' \
@@ -84,6 +91,10 @@ help:
 	@echo '  matrix     build and test on Debian'"'"'s 6.1, 6.12 and newest kernels'
 	@echo '  bench      measure exits and reads in instructions, with tables and plots'
 	@echo
+	@echo 'On any machine:'
+	@echo '  bench-native  measure them in ticks, with the modules in the running kernel'
+	@echo '  overlay       put the sources into the kernel tree TREE='
+	@echo
 	@echo 'Variables:'
 	@echo '  KDIR=DIR           kernel headers (now: $(KDIR))'
 	@echo '  DRCACHE_BUILD=DIR  for downloads and builds (now: $(DRCACHE_BUILD))'
@@ -92,4 +103,4 @@ help:
 # Two runs of kbuild in one tree must not overlap.
 .NOTPARALLEL:
 
-.PHONY: all modules ground kdir tools install uninstall demo check lint soak matrix bench clean distclean help
+.PHONY: all modules ground kdir tools install uninstall demo check lint soak matrix bench bench-native overlay clean distclean help

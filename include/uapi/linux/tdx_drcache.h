@@ -334,8 +334,8 @@ struct tdx_drcache_regs {
  * @refused: out: entries that returned without an L2 having run
  * @late: out: snapshots published with LATE
  * @l1_hwbp: out: snapshots published with L1_HWBP
- * @lost: out: exits seen but not captured, although selected: L1 may have written the registers, or the hook
- *	may not see every exit
+ * @lost: out: exits seen but not captured although their reason is selected: L1 may have
+ *	written the registers, or the hook may not see every exit
  *
  * Each count is read once, so together they are not a snapshot of one moment. They
  * are kept after the owner is gone, until the next owner binds.

@@ -106,7 +106,7 @@ long op_breakpoint(const uint64_t *a)
 	return 0;
 }
 
-/* Exit reasons that an L2 never exits with. */
+/* Exit reasons at which no L2 ran. */
 static const uint64_t no_l2[] = { 1ull << 33, 1ull << 34, 1ull << 41 };
 #define NO_L2	(no_l2[0] | no_l2[1] | no_l2[2])
 

@@ -234,13 +234,14 @@ boot_broken()
 		stress stress-broken stock broken "MET=10000 BROKEN=1"
 }
 
-# disturb MACHINE KERNEL TITLE ENV...: run rows of the disturbance suite.
+# disturb MACHINE KERNEL TITLE ENV...: run the disturbance suite, or only its rows ROWS=.
 disturb()
 {
 	local name=$1 kernel=$2 title=$3
 	shift 3
 	RUN=$name boot_stage "$title, $(name_of "$kernel") kernel" --quiet --l2 --memory 2G --append no5lvl \
-		--timeout 21600 --out "$builddir/run/$name.rows" --env "$*" "$name" \
+		--timeout 21600 --out "$builddir/run/$name.rows" \
+		--env "$* ${ROWS:+ROWS='$ROWS'}" "$name" \
 		"$(image_of "$kernel")" "$vm/jobs/disturb" "${emul[@]/#/$(ko_of "$kernel")/}" \
 		"$bin"/{disturb,drcvmm,drcbind} "$vm"/{ktap,hook-tests}.sh
 }

@@ -270,9 +270,11 @@ boot_drcstat()
 			"$bin"/{rsread,rsvmm}
 		rust=("$bin"/{rsread,rsvmm})
 	fi
+	stage "the example in C builds" quietly "$builddir/log/observe.log" \
+		make -C "$topdir/tools" O="$bin" "$bin/observe"
 	RUN=drcstat boot_stage "drcstat's tests leave a clean log" --quiet --l2 --timeout 900 \
 		drcstat "$(image_of stock)" "$vm/jobs/drcstat" "${emul[@]/#/$(ko_of stock)/}" \
-		"$bin"/{drcstat,drcvmm,drcbind,l1bp,ptyrun} "${rust[@]}" "$vm/ktap.sh"
+		"$bin"/{drcstat,drcvmm,drcbind,l1bp,observe,ptyrun} "${rust[@]}" "$vm/ktap.sh"
 }
 
 # After boot_drcstat, whose output it looks at.

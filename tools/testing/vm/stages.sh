@@ -274,9 +274,12 @@ boot_drcstat()
 			O="$bin" KSRC="$src" "$bin"/{rsread,rsvmm}
 		rust=("$bin"/{rsread,rsvmm})
 	fi
+	stage "the example in C builds" quietly "$builddir/log/observe.log" \
+		make -C "$topdir/tools/testing" O="$bin" KSRC="$src" "$bin/observe"
 	RUN=drcstat boot_stage "drcstat's tests leave a clean log" --quiet --l2 --timeout 900 \
 		drcstat "$(image_of stock)" "$vm/jobs/drcstat" "${emul[@]/#/$(ko_of stock)/}" \
-		"$bin"/{drcstat,drcvmm,drcbind,l1bp,ptyrun} "${rust[@]}" "$vm"/{ktap,hook-tests}.sh
+		"$bin"/{drcstat,drcvmm,drcbind,l1bp,observe,ptyrun} "${rust[@]}" \
+		"$vm"/{ktap,hook-tests}.sh
 }
 
 # Run this after boot_drcstat, whose JSON it checks.

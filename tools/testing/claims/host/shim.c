@@ -22,6 +22,7 @@
 #include <mshv/mshv_vtl.h>
 #include <trace/events/ipi.h>
 #include <asm/apic.h>
+#include <asm/debugreg.h>
 #include <asm/shared/tdx.h>
 #include <asm/smp.h>
 
@@ -74,11 +75,7 @@ static void count_entry(void)
 	this_cpu_inc(entries[mode]);
 }
 
-/* The driver's __tdg_vp_enter(), whose TDCALL tdx_emul serves at its #UD. */
-u64 host_driver_vp_enter(u64 rcx, u64 rdx, struct tdx_tdg_vp_enter_exit_info *info);
-
-u64 __tdg_vp_enter(u64 rcx, u64 rdx, struct tdx_tdg_vp_enter_exit_info *info);
-
+/* In the place of the driver's function, which it calls. */
 u64 __tdg_vp_enter(u64 rcx, u64 rdx, struct tdx_tdg_vp_enter_exit_info *info)
 {
 	u64 rax;
@@ -141,23 +138,19 @@ bool host_reenter(void)
 /* DR0-DR3 and DR6; -EINVAL for any other register. */
 int host_get_set_dr(u32 name, u64 *val, bool set)
 {
-	switch (name) {
-#define DR(reg, n)								\
-	case reg:								\
-		if (set)							\
-			asm volatile("mov %0, %%db" #n : : "r" (*val));		\
-		else								\
-			asm volatile("mov %%db" #n ", %0" : "=r" (*val));	\
-		return 0
-	DR(HV_X64_REGISTER_DR0, 0);
-	DR(HV_X64_REGISTER_DR0 + 1, 1);
-	DR(HV_X64_REGISTER_DR0 + 2, 2);
-	DR(HV_X64_REGISTER_DR3, 3);
-	DR(HV_X64_REGISTER_DR6, 6);
-#undef DR
-	default:
+	int n = name == HV_X64_REGISTER_DR6 ? 6 : name - HV_X64_REGISTER_DR0;
+
+	if (name != HV_X64_REGISTER_DR6 &&
+	    (name < HV_X64_REGISTER_DR0 || name > HV_X64_REGISTER_DR3))
 		return -EINVAL;
-	}
+	/* The upper half must be zero, or MOV to DR6 is #GP. */
+	if (set && n == 6 && *val > U32_MAX)
+		return -EINVAL;
+	if (set)
+		native_set_debugreg(n, *val);
+	else
+		*val = native_get_debugreg(n);
+	return 0;
 }
 
 /*

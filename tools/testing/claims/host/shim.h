@@ -57,10 +57,10 @@ static __always_inline bool hv_isolation_type_snp(void) { return false; }
 #define tick_nohz_idle_stop_tick()	do { } while (0)
 #define tick_nohz_idle_exit()		do { } while (0)
 #define cpuid_to_apicid			host_apicids
-#define __apic_send_IPI_mask(cpus, vector)	host_reschedule(cpus)
+#define __apic_send_IPI_mask		host_send_ipi
 /* For redirected interrupts, which nobody asks for. */
 #define apic_eoi()			do { } while (0)
-#define irq_cfg(irq)			((struct irq_cfg *)NULL)
+#define irq_cfg(irq)			host_irq_cfg(irq)
 /* For /dev/mshv_vtl_low. */
 #undef pgprot_encrypted
 #undef pgprot_decrypted
@@ -79,8 +79,6 @@ static __always_inline bool hv_isolation_type_snp(void) { return false; }
 			 _TIF_NOTIFY_RESUME)
 #define __xfer_to_guest_mode_work_pending()	(!!(read_thread_flags() & XFER_WORK))
 #define xfer_to_guest_mode_handle_work()	host_handle_work()
-#define hrtimer_setup(timer, fn, clock, mode)	\
-	do { hrtimer_init(timer, clock, mode); (timer)->function = (fn); } while (0)
 #define vmf_insert_mixed(vma, addr, pfn)	\
 	vmf_insert_mixed(vma, addr, __pfn_to_pfn_t(pfn, PFN_DEV))
 #define vmf_insert_pfn_pmd(vmf, pfn, write)	\
@@ -88,6 +86,25 @@ static __always_inline bool hv_isolation_type_snp(void) { return false; }
 #define vmf_insert_pfn_pud(vmf, pfn, write)	\
 	vmf_insert_pfn_pud(vmf, __pfn_to_pfn_t(pfn, PFN_DEV), write)
 #define PGMAP_DECRYPTED			0
+
+static inline void hrtimer_setup(struct hrtimer *timer,
+				 enum hrtimer_restart (*fn)(struct hrtimer *timer),
+				 clockid_t clock, enum hrtimer_mode mode)
+{
+	hrtimer_init(timer, clock, mode);
+	timer->function = fn;
+}
+
+/* @vector is always that of a reschedule interrupt. */
+static inline void host_send_ipi(const struct cpumask *cpus, int vector)
+{
+	host_reschedule(cpus);
+}
+
+static inline struct irq_cfg *host_irq_cfg(unsigned int irq)
+{
+	return NULL;
+}
 
 /* In arch/x86/kernel/fpu/legacy.h, which header packages lack. */
 static inline void fxrstor(struct fxregs_state *fx)
@@ -171,19 +188,30 @@ struct mshv_vtl_cpu_context {
 	u64 gp_regs[16];
 	struct fxregs_state fx_state;
 };
+
 #define hv_vtl_cpu_context		mshv_vtl_cpu_context
+/* Not every tree has it in mshv_vtl.h. The number is also in OpenVMM's protocol.rs. */
+#define MSHV_VTL_RUN_FLAG_HALTED	BIT(0)
 
 struct hv_vp_assist_page {
 	u32 vtl_entry_reason;
 	u8 intercept_message[256];
 	u8 vtl_ret_actions[256];
 };
+
 static struct hv_vp_assist_page **hv_vp_assist_page;
 
 #define mshv_vtl_return_call(context)	((void)(context))
 #define mshv_vtl_return_call_init(off)	((void)(off))
-#define trace_mshv_vtl_enter_vtl0(context)	do { } while (0)
-#define trace_mshv_vtl_exit_vtl0(reason, context)	do { } while (0)
+
+static inline void trace_mshv_vtl_enter_vtl0(const struct mshv_vtl_cpu_context *context)
+{
+}
+
+static inline void trace_mshv_vtl_exit_vtl0(u32 reason,
+					    const struct mshv_vtl_cpu_context *context)
+{
+}
 
 /* VMBus and SynIC: no message ever comes. */
 #define HV_EVENT_FLAGS_COUNT		2048
@@ -248,9 +276,12 @@ static inline void vmbus_isr(void)
 {
 }
 
+static inline void hv_set_msr(u32 msr, u64 val)
+{
+}
+
 #define vmbus_interrupt			0
 #define hv_recommend_using_aeoi()	false
-#define hv_set_msr(msr, val)		((void)(val))
 #define hv_setup_vmbus_handler(fn)	((void)(fn))
 #define hv_setup_percpu_vmbus_handler(fn)	((void)(fn))
 #define vmbus_signal_eom(msg, type)	((void)(msg))
@@ -268,11 +299,24 @@ struct hv_input_restore_partition_time {
 
 #define hyperv_pcpu_input_arg		((void * __percpu *)NULL)
 #define hyperv_pcpu_output_arg		((void * __percpu *)NULL)
-#define hv_do_hypercall(control, in, out)	((u64)-1)
-#define hv_do_fast_hypercall8(control, in)	((void)(in), (u64)-1)
 #define hv_result_success(status)	(!(status))
 #define hv_result_to_errno(status)	((status) ? -EIO : 0)
-#define hv_post_message(id, type, payload, size)	((void)(payload), -EIO)
 #define page_to_hvpfn(page)		page_to_pfn(page)
+
+static inline u64 hv_do_hypercall(u64 control, void *in, void *out)
+{
+	return -1;
+}
+
+static inline u64 hv_do_fast_hypercall8(u16 code, u64 in)
+{
+	return -1;
+}
+
+static inline int hv_post_message(union hv_connection_id id, u32 type, void *payload,
+				  size_t size)
+{
+	return -EIO;
+}
 
 #endif /* _CLAIMS_HOST_SHIM_H */

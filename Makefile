@@ -40,6 +40,9 @@ lint:
 soak:
 	@scripts/soak
 
+check-host:
+	@tools/testing/claims/check-host $(TREE)
+
 matrix:
 	@scripts/matrix
 
@@ -72,6 +75,7 @@ help:
 	@echo '  check      run every test except the long ones'
 	@echo '  lint       static checks: compilers, sparse, Coccinelle, checkpatch and more'
 	@echo '  soak       run the long tests, which take hours'
+	@echo '  check-host TREE=DIR  run the tests over the host driver of an OpenHCL kernel tree'
 	@echo '  matrix     build and test on Debian'"'"'s 6.1, 6.12 and newest kernels'
 	@echo '  bench      measure exits and reads in instructions, with tables and plots'
 	@echo
@@ -80,4 +84,4 @@ help:
 	@echo '  DRCACHE_BUILD=DIR  for downloads and builds (now: $(DRCACHE_BUILD))'
 	@echo '  DESTDIR=, PREFIX=  for install (PREFIX is $(PREFIX))'
 
-.PHONY: all modules ground tools install uninstall demo check lint soak matrix bench clean distclean help
+.PHONY: all modules ground tools install uninstall demo check lint soak check-host matrix bench clean distclean help

@@ -49,6 +49,9 @@ lint:
 soak:
 	@scripts/soak
 
+check-host:
+	@tools/testing/claims/check-host $(TREE)
+
 matrix:
 	@scripts/matrix
 
@@ -88,6 +91,7 @@ help:
 	@echo '  check      run every test except the long ones'
 	@echo '  lint       static checks: compilers, sparse, Coccinelle, checkpatch and more'
 	@echo '  soak       run the long tests, which take hours'
+	@echo '  check-host TREE=DIR  run the tests over the host driver of an OpenHCL kernel tree'
 	@echo '  matrix     build and test on Debian'"'"'s 6.1, 6.12 and newest kernels'
 	@echo '  bench      measure exits and reads in instructions, with tables and plots'
 	@echo
@@ -103,4 +107,4 @@ help:
 # Two runs of kbuild in one tree must not overlap.
 .NOTPARALLEL:
 
-.PHONY: all modules ground kdir tools install uninstall demo check lint soak matrix bench bench-native overlay clean distclean help
+.PHONY: all modules ground kdir tools install uninstall demo check lint soak matrix bench bench-native overlay check-host clean distclean help

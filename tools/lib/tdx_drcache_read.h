@@ -2,7 +2,7 @@
 /*
  * Read an L2's debug registers from tdx_drcache: a header-only implementation of the
  * reader's contract in <linux/tdx_drcache.h>, for C11 and C++ (GCC or Clang). With
- * -std=c11, define _POSIX_C_SOURCE=200809L. rust/src/lib.rs is the Rust version.
+ * -std=c11, define _POSIX_C_SOURCE=200809L. The crate in rust is the Rust version.
  *
  *	struct tdx_drcache_reader r;
  *	struct tdx_drcache_slot s;

@@ -5,7 +5,7 @@
  *
  * Needs root, and the module tdx_drcache. To compile it:
  *
- *	cc -O2 -Wall $(pkg-config --cflags tdx-drcache) -o observe observe.c
+ *	cc -O2 -Wall -o observe $(pkg-config --cflags tdx-drcache) observe.c
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -314,7 +314,8 @@ static void interleaved_dr6(void)
 	memset(before, 0, sizeof(before));
 	do {
 		for (i = 0; i < ARRAY_SIZE(cases); i++) {
-			bool first = !before[STORES - 1], last = before[0] == DR6_LOADS;
+			/* The publish comes before the read, or after it. */
+			const bool apart[] = { !before[STORES - 1], before[0] == DR6_LOADS };
 			enum tdx_drcache_result res;
 			uint64_t dr6;
 
@@ -331,10 +332,9 @@ static void interleaved_dr6(void)
 				want(cases[i].what, dr6, cases[i].dr6);
 			else
 				want(cases[i].what, res, cases[i].miss);
-			/* A publish before the read, or after it. */
-			if (cases[i].accepts_old ? last : first)
+			if (apart[cases[i].accepts_old])
 				want(cases[i].what, res, TDX_DRCACHE_HIT);
-			else if (cases[i].accepts_old && first)
+			else if (cases[i].accepts_old && apart[0])
 				want(cases[i].what, res, cases[i].miss);
 		}
 		orders++;

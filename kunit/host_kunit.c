@@ -4,8 +4,7 @@
  */
 #include <kunit/test.h>
 
-/* Linked into tdx_drcache.ko, which does not export it. */
-#include "host.c"
+#include "host.h"
 
 struct refusal_case {
 	const char *desc;

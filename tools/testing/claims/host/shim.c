@@ -16,7 +16,6 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
-#include <linux/tdx_drcache_host.h>
 #include <linux/tdx_emul.h>
 #include <linux/uaccess.h>
 #include <mshv/mshv_vtl.h>
@@ -37,10 +36,6 @@ static bool idle_thread;
 module_param(idle_thread, bool, 0444);
 
 #define PLANTED_DR1	0x00000badc0ffee00UL
-
-/* Marks a stand-in; see linux/tdx_drcache_host.h. The L2s are emulated. */
-const u8 mshv_vtl_emulated = 1;
-EXPORT_SYMBOL_GPL(mshv_vtl_emulated);
 
 /* APIC IDs by CPU. The kernel's own table is not exported. */
 u32 host_apicids[NR_CPUS];

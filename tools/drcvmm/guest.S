@@ -216,6 +216,15 @@ exits:
 9:	jmp	hostile_loop
 	.endm
 
+	/* The same of several instructions, in quotes: a semicolon ends other arguments. */
+	.macro	nasties insns
+	.balign	32
+	lea	9f(%rip), %r15
+	\insns
+9:	jmp	hostile_loop
+	.endm
+	.set	beyond, GUEST_BEYOND
+
 hostile:
 	mov	%rsp, %r14
 	mov	GUEST_SEED(%rbp), %r12
@@ -308,28 +317,28 @@ hostile_nasty:
 
 	.balign	32
 hostile_nasty_0:
-	nasty	cpuid; mov %r12, %rbx
+	nasties	"cpuid; mov %r12, %rbx"
 	nasty	hlt
 	nasty	out %al, $GUEST_PORT_OUT
 	nasty	in %dx, %eax
 	nasty	out %eax, %dx
 	nasty	vmmcall
 	nasty	rdmsr
-	nasty	bts $31, %ecx; wrmsr	/* EFER has bits 31 and 30 */
-	nasty	mov $0x10, %ecx; wrmsr
+	nasties	"bts $31, %ecx; wrmsr"	/* EFER has bits 31 and 30 */
+	nasties	"mov $0x10, %ecx; wrmsr"
 	nasty	vmrun
 	nasty	vmload
 	nasty	vmsave
 	nasty	stgi
 	nasty	clgi
-	nasty	mov %rcx, %rax; skinit
+	nasties	"mov %rcx, %rax; skinit"
 	nasty	invlpga
 	nasty	rsm
 	nasty	monitor
 	nasty	mwait
 	nasty	wbinvd
 	nasty	invd
-	nasty	xor %ecx, %ecx; xsetbv
+	nasties	"xor %ecx, %ecx; xsetbv"
 	nasty	rdpmc
 	nasty	ud2
 	nasty	int3
@@ -339,9 +348,9 @@ hostile_nasty_0:
 	nasty	int $0x80
 	nasty	mov GUEST_BEYOND, %eax
 	nasty	mov %eax, GUEST_BEYOND
-	nasty	mov $GUEST_BEYOND, %eax; jmp *%rax
+	nasties	"mov $beyond, %eax; jmp *%rax"
 	nasty	mov (%r12), %eax
-	nasty	xor %ecx, %ecx; div %ecx
+	nasties	"xor %ecx, %ecx; div %ecx"
 	nasty	swapgs
 	nasty	mov %rcx, %cr8
 	nasty	syscall
@@ -351,9 +360,9 @@ hostile_nasty_0:
 	nasty	mov %rcx, %db4
 	nasty	mov %r12, %db7
 	nasty	mov %r12, %db6
-	nasty	xor %eax, %eax; push %rax; fldcw (%rsp); fldz; fdiv %st(0), %st; fwait
-	nasty	push $0; ldmxcsr (%rsp); xorps %xmm0, %xmm0; divps %xmm0, %xmm0
-	nasty	push %rcx; iretq
+	nasties	"xor %eax, %eax; push %rax; fldcw (%rsp); fldz; fdiv %st(0), %st; fwait"
+	nasties	"push $0; ldmxcsr (%rsp); xorps %xmm0, %xmm0; divps %xmm0, %xmm0"
+	nasties	"push %rcx; iretq"
 hostile_nasty_end:
 
 hostile_die:

@@ -46,7 +46,7 @@ static int __init callout_test_init(void)
 	enter();
 	ret = check(calls == 1, "the hook is called once at each exit") ?: ret;
 	ret = check(!calls_irqs_on, "the hook runs with interrupts off") ?: ret;
-	ret = check(seen_rax == TEST_EXIT_RAX, "the hook gets the RAX of the exit") ?: ret;
+	ret = check(seen_rax == TEST_EXIT_RAX, "the hook gets the entry's RAX") ?: ret;
 	ret = check(seen_rcx == TEST_ENTRY_RCX, "the hook gets the RCX of the entry") ?: ret;
 	ret = check(!mshv_vtl_set_exit_hook(NULL), "the hook can be cleared") ?: ret;
 	enter();
